@@ -40,7 +40,7 @@ def build(cfg: ModelConfig) -> Program:
         g = p.gated(linear(y, "ffn_gate", cfg.ffn_size), linear(y, "ffn_up", cfg.ffn_size), "silu")
         h = linear(g, "ffn_down", cfg.hidden_size, add=linear(a, "attn_output", h.width, add=h))
     h = p.rms_norm(h, WeightSpec("output_norm.weight", (cfg.hidden_size,)), cfg.norm_eps)
-    return p.logits(h, embedding if cfg.tied_head else WeightSpec("output.weight", embedding.shape))
+    return p.logits(h, cfg.head_weight(embedding))
 '''
 USE = """
 import sys

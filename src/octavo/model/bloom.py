@@ -5,6 +5,7 @@ positions   (BigScience 2022). Its files keep q, k and v in one tensor.
 from __future__ import annotations
 
 from octavo.model.config import ModelConfig
+from octavo.model.norms import layer_norm
 from octavo.program.builder import ProgramBuilder
 from octavo.program.ops import KVSpec, Value, WeightSpec
 from octavo.program.program import Program
@@ -15,11 +16,11 @@ def build(cfg: ModelConfig) -> Program:
     group = p.kv_group(KVSpec(cfg.kv_heads, cfg.stored_head_dim, cfg.stored_head_dim))
     embedding = WeightSpec("token_embd.weight", (cfg.vocab_size, cfg.hidden_size))
 
-    h = _norm(p, cfg, "token_embd_norm", p.embed(embedding))
+    h = layer_norm(p, cfg, "token_embd_norm", p.embed(embedding))
     for i in range(cfg.num_layers):
         h = _layer(p, cfg, group, f"blk.{i}", h)
-    h = _norm(p, cfg, "output_norm", h)
-    return p.logits(h, embedding if cfg.tied_head else WeightSpec("output.weight", embedding.shape))
+    h = layer_norm(p, cfg, "output_norm", h)
+    return p.logits(h, cfg.head_weight(embedding))
 
 
 def _layer(p: ProgramBuilder, cfg: ModelConfig, group: int, block: str, h: Value) -> Value:
@@ -29,7 +30,7 @@ def _layer(p: ProgramBuilder, cfg: ModelConfig, group: int, block: str, h: Value
         matrix = WeightSpec(f"{block}.{name}.weight", (rows, x.width))
         return p.linear(x, matrix, bias=WeightSpec(f"{block}.{name}.bias", (rows,)), add=add)
 
-    x = _norm(p, cfg, f"{block}.attn_norm", h)
+    x = layer_norm(p, cfg, f"{block}.attn_norm", h)
     q = linear(x, "attn_q", q_size)
     k, v = linear(x, "attn_k", kv_size), linear(x, "attn_v", kv_size)
     a = p.attention(
@@ -37,11 +38,6 @@ def _layer(p: ProgramBuilder, cfg: ModelConfig, group: int, block: str, h: Value
     )
     h = linear(a, "attn_output", cfg.hidden_size, add=h)
 
-    x = _norm(p, cfg, f"{block}.ffn_norm", h)
+    x = layer_norm(p, cfg, f"{block}.ffn_norm", h)
     g = p.activate(linear(x, "ffn_up", cfg.ffn_size), cfg.activation)
     return linear(g, "ffn_down", cfg.hidden_size, add=h)
-
-
-def _norm(p: ProgramBuilder, cfg: ModelConfig, name: str, x: Value) -> Value:
-    weight, bias = (WeightSpec(f"{name}.{kind}", (x.width,)) for kind in ("weight", "bias"))
-    return p.layer_norm(x, weight, bias, cfg.norm_eps)

@@ -11,7 +11,7 @@ from octavo.kernels import native
 from octavo.model.latent import Latent
 from octavo.model.mixture import Mixture
 from octavo.model.uneven import Uneven
-from octavo.program.ops import ActivationKind, RopeStyle
+from octavo.program.ops import ActivationKind, RopeStyle, WeightSpec
 from octavo.program.slopes import Slopes
 
 # Far above any model known; they keep a corrupt number from filling memory before the tensors'
@@ -162,6 +162,10 @@ class ModelConfig:
     def tokens(self) -> int:
         """Rows of the vocabulary that are tokens, the first ones."""
         return self.vocab_size - self.padding
+
+    def head_weight(self, embedding: WeightSpec) -> WeightSpec:
+        """Return the matrix that makes logits: the embedding's, or one of its own."""
+        return embedding if self.tied_head else WeightSpec("output.weight", embedding.shape)
 
     @property
     def stored_head_dim(self) -> int:

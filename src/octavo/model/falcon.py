@@ -8,6 +8,7 @@ MLP follows attention; layers may be windowed   (Lozhkov et al. 2024).
 from __future__ import annotations
 
 from octavo.model.config import ModelConfig
+from octavo.model.norms import layer_norm
 from octavo.program.builder import ProgramBuilder
 from octavo.program.ops import KVSpec, Value, WeightSpec
 from octavo.program.program import Program
@@ -25,17 +26,17 @@ def build(cfg: ModelConfig) -> Program:
     h = p.embed(embedding)
     for i in range(cfg.num_layers):
         h = _layer(p, cfg, groups[i], f"blk.{i}", h)
-    h = _norm(p, cfg, "output_norm", h)
-    return p.logits(h, embedding if cfg.tied_head else WeightSpec("output.weight", embedding.shape))
+    h = layer_norm(p, cfg, "output_norm", h)
+    return p.logits(h, cfg.head_weight(embedding))
 
 
 def _layer(p: ProgramBuilder, cfg: ModelConfig, group: int, block: str, h: Value) -> Value:
     if cfg.parallel_norms == 0:
-        h = _attention(p, cfg, group, block, _norm(p, cfg, f"{block}.attn_norm", h), h)
-        return _mlp(p, cfg, block, _norm(p, cfg, f"{block}.ffn_norm", h), h)
-    x = y = _norm(p, cfg, f"{block}.attn_norm", h)
+        h = _attention(p, cfg, group, block, layer_norm(p, cfg, f"{block}.attn_norm", h), h)
+        return _mlp(p, cfg, block, layer_norm(p, cfg, f"{block}.ffn_norm", h), h)
+    x = y = layer_norm(p, cfg, f"{block}.attn_norm", h)
     if cfg.parallel_norms == 2:
-        y = _norm(p, cfg, f"{block}.attn_norm_2", h)
+        y = layer_norm(p, cfg, f"{block}.attn_norm_2", h)
     return _mlp(p, cfg, block, x, _attention(p, cfg, group, block, y, h))
 
 
@@ -67,8 +68,3 @@ def _linear(
 ) -> Value:
     vector = WeightSpec(f"{name}.bias", (rows,)) if bias else None
     return p.linear(x, WeightSpec(f"{name}.weight", (rows, x.width)), bias=vector, add=add)
-
-
-def _norm(p: ProgramBuilder, cfg: ModelConfig, name: str, x: Value) -> Value:
-    weight, bias = (WeightSpec(f"{name}.{kind}", (x.width,)) for kind in ("weight", "bias"))
-    return p.layer_norm(x, weight, bias, cfg.norm_eps)

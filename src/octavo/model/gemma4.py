@@ -29,8 +29,7 @@ def build(cfg: ModelConfig) -> Program:
     for i in range(cfg.num_layers):
         h = _layer(p, cfg, cfg.uneven, groups[i], stored, i, h, of_layers)
     h = p.rms_norm(h, WeightSpec("output_norm.weight", (cfg.hidden_size,)), cfg.norm_eps)
-    head = embedding if cfg.tied_head else WeightSpec("output.weight", embedding.shape)
-    return p.logits(h, head, softcap=cfg.logit_softcap)
+    return p.logits(h, cfg.head_weight(embedding), softcap=cfg.logit_softcap)
 
 
 def _groups(p: ProgramBuilder, cfg: ModelConfig, uneven: Uneven) -> list[int]:
@@ -45,7 +44,7 @@ def _groups(p: ProgramBuilder, cfg: ModelConfig, uneven: Uneven) -> list[int]:
 
 
 def _of_layers(p: ProgramBuilder, cfg: ModelConfig, width: int, h: Value) -> Value | None:
-    """What each layer is given of a token, one layer's columns after the other's."""
+    """Make what each layer is given of a token, one layer's columns after the other's."""
     if not width:
         return None
     table = WeightSpec(

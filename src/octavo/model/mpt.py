@@ -19,7 +19,7 @@ def build(cfg: ModelConfig) -> Program:
     for i in range(cfg.num_layers):
         h = _layer(p, cfg, group, f"blk.{i}", h)
     h = _norm(p, cfg, "output_norm", h)
-    return p.logits(h, embedding if cfg.tied_head else WeightSpec("output.weight", embedding.shape))
+    return p.logits(h, cfg.head_weight(embedding))
 
 
 def _layer(p: ProgramBuilder, cfg: ModelConfig, group: int, block: str, h: Value) -> Value:

@@ -20,7 +20,7 @@ def build(cfg: ModelConfig) -> Program:
     for i in range(cfg.num_layers):
         h = _layer(p, cfg, group, i, h)
     h = p.rms_norm(h, WeightSpec("output_norm.weight", (cfg.hidden_size,)), cfg.norm_eps)
-    return p.logits(h, embedding if cfg.tied_head else WeightSpec("output.weight", embedding.shape))
+    return p.logits(h, cfg.head_weight(embedding))
 
 
 def _layer(p: ProgramBuilder, cfg: ModelConfig, group: int, i: int, h: Value) -> Value:

@@ -7,6 +7,7 @@ The one of 350M has norms behind its blocks, and rows of tokens that a matrix wi
 from __future__ import annotations
 
 from octavo.model.config import ModelConfig
+from octavo.model.norms import layer_norm
 from octavo.program.builder import ProgramBuilder
 from octavo.program.ops import KVSpec, Value, WeightSpec
 from octavo.program.program import Program
@@ -32,7 +33,7 @@ def build(cfg: ModelConfig) -> Program:
         h = _norm(p, cfg, "output_norm", h)
     if cfg.embedding_size:
         h = p.linear(h, WeightSpec("embd_out.weight", (width, cfg.hidden_size)))
-    return p.logits(h, embedding if cfg.tied_head else WeightSpec("output.weight", embedding.shape))
+    return p.logits(h, cfg.head_weight(embedding))
 
 
 def _layer(p: ProgramBuilder, cfg: ModelConfig, group: int, block: str, h: Value) -> Value:
@@ -60,5 +61,4 @@ def _layer(p: ProgramBuilder, cfg: ModelConfig, group: int, block: str, h: Value
 def _norm(p: ProgramBuilder, cfg: ModelConfig, name: str, x: Value) -> Value:
     if not cfg.norm_weights:
         return p.layer_norm(x, None, None, cfg.norm_eps)
-    weight, bias = (WeightSpec(f"{name}.{kind}", (x.width,)) for kind in ("weight", "bias"))
-    return p.layer_norm(x, weight, bias, cfg.norm_eps)
+    return layer_norm(p, cfg, name, x)
