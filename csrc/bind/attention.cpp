@@ -247,6 +247,7 @@ void bind_attention(nb::module_& m) {
   m.attr("ATTENTION_TILE") = kAttentionTile;
   m.attr("ATTENTION_CHUNK") = kAttentionChunk;
   m.attr("MAX_QUERY_GROUP") = kAttentionMaxGroup;
+  m.attr("MAX_HEAD_DIM") = kAttentionMaxDim;
   m.attr("MAX_CONTEXT") = kAttentionMaxContext;
   m.def("write_kv", &write_kv, "isa"_a, "pages"_a.noconvert(), "layout"_a,
         "block_table"_a.noconvert(), "positions"_a.noconvert(), "layer"_a, "k"_a.noconvert(),

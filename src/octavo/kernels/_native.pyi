@@ -142,6 +142,7 @@ class KVLayout:
 
 ATTENTION_TILE: int  # tokens of a step of the softmax
 MAX_QUERY_GROUP: int  # query heads of one kv head, at most
+MAX_HEAD_DIM: int  # values of a row of K or V, at most
 MAX_CONTEXT: int  # positions
 ATTENTION_CHUNK: int  # tokens of a partial state; chunks are merged in order
 

@@ -10,9 +10,10 @@ import math
 from dataclasses import dataclass, fields
 
 from octavo.errors import ModelFormatError
+from octavo.kernels import native
 
 _STEP = 16  # kernels run heads of whole vectors, and matrices of whole panels
-_MOST_STORED, _MOST = 576, 2**16
+_MOST = 2**16
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +43,8 @@ class Latent:
     @property
     def unsupported(self) -> str:
         """Say why no kernel runs these sizes; "" if they are run."""
-        if self.stored > _MOST_STORED:
-            return f"a latent row of {self.stored} values: at most {_MOST_STORED} are run"
+        if self.stored > native.MAX_HEAD_DIM:
+            return f"a latent row of {self.stored} values: at most {native.MAX_HEAD_DIM} are run"
         for value in (self.size, self.turned, self.values):
             if value % _STEP:
                 return f"a part of {value} values of latent attention: multiples of {_STEP} are run"
@@ -51,6 +52,7 @@ class Latent:
 
 
 def grown_scale(head_dim: int, factor: float, mscale: float) -> float:
-    """What scores are multiplied by where positions were stretched by a factor (YaRN's mscale)."""
+    """Return what scores are multiplied by where positions were stretched by a factor (YaRN's
+    mscale)."""
     grown = 0.1 * mscale * math.log(factor) + 1 if factor > 1 else 1.0
     return grown * grown / math.sqrt(head_dim)
