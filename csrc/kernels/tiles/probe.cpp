@@ -15,31 +15,25 @@ template <int C, int A, int B> OCTAVO_INLINE TileShapes shapes_of(const TileOper
   return shapes;
 }
 
+// C += A B by a word of these tiles, after their loads and before the store.
+template <int C, int A, int B, class Word>
+OCTAVO_INLINE void run_word(const TileOperands& o, Word word) {
+  Tiles t(shapes_of<C, A, B>(o));
+  t.load<C>(o.c, o.c_stride);
+  t.load<A>(o.a, o.a_stride);
+  t.load<B>(o.b, o.b_stride);
+  word(t);
+  t.store<C>(o.c, o.c_stride);
+}
+
 static void dot_s8(const TileOperands& o) {
-  Tiles t(shapes_of<0, 5, 6>(o));
-  t.load<0>(o.c, o.c_stride);
-  t.load<5>(o.a, o.a_stride);
-  t.load<6>(o.b, o.b_stride);
-  t.dot_s8<0, 5, 6>();
-  t.store<0>(o.c, o.c_stride);
+  run_word<0, 5, 6>(o, [](Tiles& t) { t.dot_s8<0, 5, 6>(); });
 }
-
 static void dot_s8u8(const TileOperands& o) {
-  Tiles t(shapes_of<2, 7, 3>(o));
-  t.load<2>(o.c, o.c_stride);
-  t.load<7>(o.a, o.a_stride);
-  t.load<3>(o.b, o.b_stride);
-  t.dot_s8u8<2, 7, 3>();
-  t.store<2>(o.c, o.c_stride);
+  run_word<2, 7, 3>(o, [](Tiles& t) { t.dot_s8u8<2, 7, 3>(); });
 }
-
 static void dot_bf16(const TileOperands& o) {
-  Tiles t(shapes_of<7, 1, 4>(o));
-  t.load<7>(o.c, o.c_stride);
-  t.load<1>(o.a, o.a_stride);
-  t.load<4>(o.b, o.b_stride);
-  t.dot_bf16<7, 1, 4>();
-  t.store<7>(o.c, o.c_stride);
+  run_word<7, 1, 4>(o, [](Tiles& t) { t.dot_bf16<7, 1, 4>(); });
 }
 
 static void zero(const TileOperands& o) {
