@@ -114,18 +114,18 @@ def _load(model: str | Path, config: EngineConfig) -> LoadedModel:
     spec = header.tokenizer_spec()
     weight_bytes = int(sum(packed_bytes(header, program.weights(), config.weights).values()))
     model_context = header.config.context
-    longest = config.longest_sequence(header.config.longest(config.context))
+    model_longest = header.config.longest(config.context)
+    longest = config.longest_sequence(model_longest)
     check_context(config.context, longest, header.config.why_no_longer)
-    most_rows = _max_rows(config, header.config.longest(config.context))
+    program = slid(program, config, model_context)
     plan = plan_memory(
-        config, _pages(slid(program, config, model_context), config, most_rows),
+        config, _pages(program, config, _max_rows(config, model_longest)),
         longest, weight_bytes=weight_bytes, available=available_memory(),
     )  # fmt: skip
     seen = config.sliding_context or plan.context
     model_config = header.config.for_context(seen)
     if model_config is not header.config:
-        program = build_program(model_config)
-    program = slid(program, config, model_context)
+        program = slid(build_program(model_config), config, model_context)
     pool = thread_pool(config.threads)
     # Both may take a second, and packing leaves the GIL to the tokenizer.
     with ThreadPoolExecutor(1) as beside:
