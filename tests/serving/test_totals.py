@@ -6,6 +6,7 @@ import asyncio
 from contextlib import suppress
 
 from octavo import LLM, AsyncEngine
+from tests.gate import Gate
 from tests.serving.stories import GREEDY, LONG, PROMPTS, in_a_loop
 
 
@@ -21,11 +22,19 @@ async def test_an_end_is_counted_before_it_is_told(engine: AsyncEngine) -> None:
 
 @in_a_loop
 async def test_a_stream_that_nobody_reads_any_more_is_counted_once_as_cancelled(
-    engine: AsyncEngine, llm: LLM
+    engine: AsyncEngine, llm: LLM, gate: Gate
 ) -> None:
+    """Its answer has not ended meanwhile: the next step stands at the gate until it is closed."""
     stream = engine.stream(PROMPTS[0], LONG)
-    await anext(stream)
-    await stream.aclose()
+    first = asyncio.ensure_future(anext(stream))
+    await gate.arrival()
+    gate.let_one_pass()
+    await first
+    await gate.arrival()
+    closing = asyncio.ensure_future(stream.aclose())
+    await asyncio.sleep(0)
+    gate.open()
+    await closing
     await stream.aclose()
     await engine.generate(PROMPTS[1], GREEDY)
     assert (engine.totals.requests, engine.totals.cancels) == (2, 1)
