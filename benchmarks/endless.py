@@ -31,7 +31,7 @@ _LOOKS = 0.02  # seconds between two looks at the memory
 
 @dataclass(frozen=True)
 class Part:
-    """What some tokens of the text, one after the other, gave."""
+    """Holds what some tokens of the text, one after the other, gave."""
 
     tokens: int
     perplexity: float

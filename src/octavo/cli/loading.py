@@ -62,7 +62,8 @@ def open_program(
 def open_config(
     path: Path, context: int | None, config: EngineConfig
 ) -> tuple[ModelConfig, Program, int]:
-    """What a config.json says alone, as `open_program` does of a model: no weight need be there."""
+    """Return of a config.json alone what `open_program` does of a model: no weight need be
+    there."""
     from octavo.model.registry import build_program
     from octavo.weights.hf.config import model_config
     from octavo.weights.hf.json_fields import Fields, read_json

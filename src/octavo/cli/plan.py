@@ -126,7 +126,8 @@ def plan(
 
 
 def _expanded(cfg: ModelConfig | None, formats: PageFormats) -> float | None:
-    """What heads would take of which pages keep latent rows."""
+    """Return what a token would take if heads had K and V of their own, where pages keep latent
+    rows; None elsewhere."""
     if cfg is None or cfg.latent is None:
         return None
     dims = cfg.latent.head_dim, cfg.latent.values

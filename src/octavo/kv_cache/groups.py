@@ -139,8 +139,8 @@ class Layout:
         return most
 
     def _num_needed(self, group: int, count: int, row: int) -> int:
-        """Of the first `count` blocks, those that rows from `row` on need. What is between those at
-        the beginning and those at the end is not looked at: it may be long."""
+        """Count which of the first `count` blocks rows from `row` on need. What is between those
+        at the beginning and those at the end is not looked at: it may be long."""
         begin, end = 0, count
         while begin < end and self.needs(group, begin, row):
             begin += 1
