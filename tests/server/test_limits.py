@@ -69,6 +69,8 @@ def test_a_head_has_bounds(live: Live) -> None:
     assert b"431 Refused" in talk(live, start, *[b"x: " + b"a" * 8000 + b"\r\n"] * 20)
     assert b"431 Refused" in talk(live, start, b"x: ", *[b"a" * 8000] * 20)
     assert b"431 Refused" in talk(live, b"GET /", *[b"a" * 8000] * 20)
+    for length in (1 << 16, 70_000):  # whole before it is counted
+        assert b"431 Refused" in talk(live, b"GET /" + b"a" * length + b" HTTP/1.1\r\n\r\n")
     for _ in range(2):  # each head of a connection has its own
         close = b"connection: close\r\n\r\n"
         twice = talk(live, start + b"\r\n", start + b"y: " + b"a" * 60_000 + b"\r\n" + close)

@@ -21,6 +21,7 @@ from octavo.server.transport import EndingTransport
 from octavo.server.write_now import SCOPE_KEY, WriteNow
 
 _HEAD_BYTES = 64 << 10  # also of what is between two pieces of a body, and after the last
+_TOO_LONG = f"the head of the request has more than {_HEAD_BYTES:,} bytes"
 _HEAD_FIELDS = 100
 _CODING = b"transfer-encoding"
 HEAD_SECONDS = 10.0
@@ -93,7 +94,7 @@ class LimitedProtocol(HttpToolsProtocol):
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        self._check_fields()
+        self._check_head()
         if self._is_over:
             return
         if self.parser.should_upgrade():
@@ -157,14 +158,17 @@ class LimitedProtocol(HttpToolsProtocol):
     def _check_quiet(self, count: int) -> None:
         self._quiet_bytes += count
         if self._quiet_bytes > _HEAD_BYTES:
-            self._refuse(431, f"the head of the request has more than {_HEAD_BYTES:,} bytes")
+            self._refuse(431, _TOO_LONG)
         elif self._in_head:
-            self._check_fields()
+            self._check_head()
 
-    def _check_fields(self) -> None:
-        fields = self.headers or ()  # None before the first head
-        if len(fields) > _HEAD_FIELDS:
+    def _check_head(self) -> None:
+        if not self._in_message:
+            return  # there may be none yet
+        if len(self.headers) > _HEAD_FIELDS:
             self._refuse(431, f"the head of the request has more than {_HEAD_FIELDS} fields")
+        elif len(self.url) >= _HEAD_BYTES:  # httptools takes none so long, and calls it no HTTP
+            self._refuse(431, _TOO_LONG)
 
     def _is_framing_known(self) -> bool:
         """Whether all who read this head take its body to end at the same place: codings before
