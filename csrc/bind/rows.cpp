@@ -149,21 +149,40 @@ void need_sorted_edits(const Edit* edits, size_t count) {
   }
 }
 
+// How many tokens a tile of them has that begins at `base`; base + n is an int32.
+int32_t tokens_from(int32_t base, size_t size) {
+  const int32_t n = length("logits", size, kMaxVocab);
+  if (base < 0 || base % 16 != 0) refuse("base", "a multiple of 16, at least 0", base);
+  within("base", base, 0, INT32_MAX - kMaxVocab);
+  return n;
+}
+
+void need_bits(const std::optional<Array<const uint32_t, 1>>& mask, int32_t tokens) {
+  if (mask && (int64_t)mask->size() * 32 < tokens)
+    refuse("mask", "a bit for each of " + std::to_string(tokens) + " tokens",
+           std::to_string(mask->size()) + " words");
+}
+
 // Edits come as the bytes of octavo.batch.EDIT records, shape (edits, 12).
 void edit_tile(const std::string& isa, FloatsOut logits, int32_t base,
                std::optional<Array<const uint32_t, 1>> mask, Array<const uint8_t, 2> edits) {
   const RowKernels& k = rows_for(isa);
-  const int32_t n = length("logits", logits.size(), kMaxVocab);
-  if (base < 0 || base % 16 != 0) refuse("base", "a multiple of 16, at least 0", base);
-  within("base", base, 0, INT32_MAX - kMaxVocab);  // base + n is an int32
+  const int32_t n = tokens_from(base, logits.size());
   if (edits.shape(1) != sizeof(Edit)) refuse("edits", "records of 12 bytes", edits.shape(1));
-  if (mask && (int64_t)mask->size() * 32 < (int64_t)base + n)
-    refuse("mask", "a bit for each of " + std::to_string(base + n) + " tokens",
-           std::to_string(mask->size()) + " words");
+  need_bits(mask, base + n);
   const Edit* list = reinterpret_cast<const Edit*>(edits.data());
   need_sorted_edits(list, edits.shape(0));
   const ReleasedGil released;
   k.edit_tile(logits.data(), base, n, mask ? mask->data() : nullptr, list, (int32_t)edits.shape(0));
+}
+
+nb::tuple best_tile(const std::string& isa, Floats logits, int32_t base,
+                    std::optional<Array<const uint32_t, 1>> mask) {
+  const int32_t n = tokens_from(base, logits.size());
+  need_bits(mask, base + n);
+  TileSummary summary;
+  rows_for(isa).best_tile(logits.data(), base, n, mask ? mask->data() : nullptr, &summary);
+  return nb::make_tuple(summary.max, summary.best);
 }
 
 void top_k_tile(const std::string& isa, IntsOut ids, FloatsOut values, Floats logits,
@@ -244,6 +263,8 @@ void bind_rows(nb::module_& m) {
         "best"_a.noconvert());
   m.def("edit_tile", &edit_tile, "isa"_a, "logits"_a.noconvert(), "base"_a,
         "mask"_a.noconvert().none(), "edits"_a.noconvert());
+  m.def("best_tile", &best_tile, "isa"_a, "logits"_a.noconvert(), "base"_a,
+        "mask"_a.noconvert().none());
   m.def("top_k_tile", &top_k_tile, "isa"_a, "ids"_a.noconvert(), "values"_a.noconvert(),
         "logits"_a.noconvert(), "base"_a);
   m.def("merge_top_k", &merge_top_k, "isa"_a, "out_ids"_a.noconvert(), "out_values"_a.noconvert(),

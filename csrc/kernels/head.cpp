@@ -78,16 +78,44 @@ static void apply_edits(float* logits, int32_t base, int32_t n, const Edit* edit
   }
 }
 
+// Bits of the mask (null: it allows all) for the 16 tokens from one on that is a multiple of 16.
+OCTAVO_INLINE uint32_t allowed_of(const uint32_t* mask_words, int32_t token) {
+  return mask_words == nullptr ? 0xffff : mask_words[token / 32] >> (token % 32) & 0xffff;
+}
+
 __attribute__((noinline)) void edit_tile(float* logits, int32_t base, int32_t n,
                                          const uint32_t* mask_words, const Edit* edits,
                                          int32_t num_edits) {
   apply_edits(logits, base, n, edits, num_edits);
   if (mask_words == nullptr) return;
   for (int32_t i = 0; i < n; i += 16) {
-    const int32_t token = base + i;
-    const uint32_t allowed = mask_words[token / 32] >> (token % 32) & 0xffff;
+    const uint32_t allowed = allowed_of(mask_words, base + i);
     const uint32_t inside = n - i < 16 ? (1u << (n - i)) - 1 : 0xffff;
     store_f_mask(logits + i, lanes_of(inside & ~allowed), set1_f(kMinusInf));
+  }
+}
+
+__attribute__((noinline)) void best_tile(const float* logits, int32_t base, int32_t n,
+                                         const uint32_t* mask_words, TileSummary* out) {
+  const auto load = [&](int32_t i, uint32_t allowed) {
+    return select(lanes_of(allowed), load_logits(logits, i, n), set1_f(kMinusInf));
+  };
+  f32x16 largest = set1_f(kMinusInf);
+  for (int32_t i = 0; i < n; i += 16) {
+    const uint32_t allowed = allowed_of(mask_words, base + i);
+    if (allowed) largest = max(load(i, allowed), largest);
+  }
+  *out = {reduce_max(largest), 0.0f, base};
+  for (int32_t i = 0; i < n; i += 16) {
+    const uint32_t allowed = allowed_of(mask_words, base + i);
+    if (!allowed && out->max != kMinusInf) continue;
+    const f32x16 x = load(i, allowed);
+    const uint32_t bits =
+        lane_bits(first_lanes(n - i)) & ~lane_bits(lt(x, set1_f(out->max))) & ~lane_bits(is_nan(x));
+    if (bits) {
+      out->best = base + i + __builtin_ctz(bits);
+      return;
+    }
   }
 }
 

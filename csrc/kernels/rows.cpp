@@ -207,6 +207,7 @@ static const RowKernels kRows = {
     .summarize_tile = summarize_tile,
     .merge_summaries = merge_summaries,
     .edit_tile = edit_tile,
+    .best_tile = best_tile,
     .top_k_tile = top_k_tile,
     .merge_top_k = merge_top_k,
     .sample = sample,

@@ -121,6 +121,11 @@ struct RowKernels {
   void (*edit_tile)(float* logits, int32_t base, int32_t n, const uint32_t* mask_words,
                     const Edit* edits, int32_t num_edits);
 
+  // What summarize_tile finds after edit_tile has set the mask (which may be null), but for the
+  // sum, which is 0. Reads no logit of 16 that are all masked.
+  void (*best_tile)(const float* logits, int32_t base, int32_t n, const uint32_t* mask_words,
+                    TileSummary* out);
+
   // The k (0 to kMaxTopK) largest, best first, ties to the lowest token. NaN and -inf are never
   // listed; places left over get token -1 and -inf. A value of -0 comes out as +0. n may be a whole
   // vocabulary.

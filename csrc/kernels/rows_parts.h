@@ -10,6 +10,8 @@ void summarize_tile(const float* logits, int32_t n, int32_t base, TileSummary* o
 void merge_summaries(const TileSummary* tiles, int32_t count, TileSummary* out);
 void edit_tile(float* logits, int32_t base, int32_t n, const uint32_t* mask_words,
                const Edit* edits, int32_t num_edits);
+void best_tile(const float* logits, int32_t base, int32_t n, const uint32_t* mask_words,
+               TileSummary* out);
 void top_k_tile(const float* logits, int32_t n, int32_t base, int32_t k, int32_t* ids,
                 float* values);
 void merge_top_k(const int32_t* ids, const float* values, int32_t tiles, int32_t k,

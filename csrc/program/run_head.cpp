@@ -106,10 +106,11 @@ void Run::vocab_tile(const OpRecord& op, const Weight& w, const Acts& acts, int3
     if (edited(i)) {
       const int32_t begin = s_.edit_starts == nullptr ? 0 : s_.edit_starts[i];
       const int32_t count = s_.edit_starts == nullptr ? 0 : s_.edit_starts[i + 1] - begin;
+      const uint32_t* mask = s_.masks == nullptr ? nullptr : s_.masks + i * s_.mask_words;
       if (s_.wants[i] == kDraw) note_unedited(i, x, base, n);
-      k.edit_tile(x, base, n, s_.masks == nullptr ? nullptr : s_.masks + i * s_.mask_words,
-                  s_.edits + begin, count);
-      k.summarize_tile(x, n, base, summaries(row, true) + v);
+      // Where only the best is wanted, nobody reads what the mask forbids.
+      k.edit_tile(x, base, n, s_.wants[i] == kArgmax ? nullptr : mask, s_.edits + begin, count);
+      k.best_tile(x, base, n, mask, summaries(row, true) + v);
     }
     if (s_.wants[i] == kDraw) std::memcpy(drawn_row(row) + base, x, (size_t)n * 4);
     if (s_.wants[i] == kTopK && s_.top_k > 0) {

@@ -153,6 +153,25 @@ def test_edits_and_mask_are_their_twin(isa: str, n: int, at: int, seed: int, mas
     check_bits(edit(isa, logits, base, mask, edits), twin.edit_tile(logits, base, mask, edits))
 
 
+@quick
+@given(
+    n=st.integers(1, TILE), at=st.integers(0, 8), seed=seeds, holes=st.sampled_from([0, 0.5, 1]),
+    few=st.sampled_from([0, 0.01, 0.5, 1, None]),
+)  # fmt: skip
+def test_the_best_of_a_mask_is_that_of_what_it_leaves(
+    isa: str, n: int, at: int, seed: int, holes: float, few: float | None
+) -> None:
+    rng, base = np.random.default_rng(seed), 16 * at
+    logits = some_logits(rng, n, holes, steps=2)
+    mask = None
+    if few is not None:
+        bits = rng.random(-(-(base + n) // 32) * 32) < few
+        mask = guarded(np.packbits(bits, bitorder="little").view(np.uint32))
+    left = edit(isa, logits, base, mask, edits_of())
+    largest, _, best, _ = native.summarize_tile(isa, left, base)
+    assert native.best_tile(isa, guarded(logits), base, mask) == (largest, best)
+
+
 def top_k(isa: str, logits: Floats, k: int, base: int = 0) -> tuple[NDArray[np.int32], Floats]:
     ids, values = guarded(np.full(k, -7, np.int32)), guarded(np.full(k, np.nan, F32))
     native.top_k_tile(isa, ids, values, guarded(logits), base)

@@ -81,14 +81,16 @@ class NextStep:
         plan.begun, plan.spans, plan.transfers = begun, spans, tuple(kv.transfers())
         for row in plan.head_rows:
             row.position += 1
-        asked = None
+        asked, changes = None, False
         if self._asking:
             for row in self._asking:
-                want = row.branch.request.decoding.want(row.branch)
-                assert want is not None
-                row.asked = want
+                asks = row.branch.request.decoding.want(row.branch)
+                assert asks is not None
+                changes = changes or asks.want is not row.asked.want
+                row.asked = asks
             asked = [row.asked for row in plan.head_rows]
-            self._chances = Chances(plan.head_rows)
+            if changes:
+                self._chances = Chances(plan.head_rows)
         assert plan.batch is not None
         positions = np.array(starts, np.int32)
         uniforms = self._chances.at(positions)

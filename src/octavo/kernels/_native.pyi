@@ -236,6 +236,9 @@ def edit_tile(
     mask: _Words | None,  # bit t of the whole vocabulary = allowed
     edits: _Bytes,  # (edits, 12): the bytes of octavo.batch.EDIT records, by ascending token
 ) -> None: ...
+def best_tile(isa: str, logits: _Floats, base: int, mask: _Words | None) -> tuple[float, int]:
+    """Maximum and best token of those that the mask allows."""
+
 def top_k_tile(isa: str, ids: _Ints, values: _Floats, logits: _Floats, base: int) -> None:
     """As many as ids has room for, at most MAX_TOP_K; places left over get -1 and -inf."""
 
