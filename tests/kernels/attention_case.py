@@ -6,7 +6,12 @@ end at a page that nobody may touch.
 
 from __future__ import annotations
 
+import copyreg
+import hashlib
+import pickle
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -19,6 +24,7 @@ from tests.kernels import attention_twin as twin
 from tests.kernels.exact import F32, Floats, same_bits
 from tests.kernels.guard import guarded
 
+T = TypeVar("T")
 Kinds = tuple[str, str]  # formats of K and of V
 DIMS = (16, 32, 64, 80, 96, 128, 256, 512, 576)
 _NAMES = [*KV_FORMATS]
@@ -117,12 +123,31 @@ class PagedSequence:
     def check(self, begin: int, end: int) -> None:
         got = self.rows(begin, end)
         q, past = self.q[begin:end], self.past(begin, end)
-        want, bound = twin.exact_attention(q, past)
+        want, bound = once_for_all_levels(twin.exact_attention, q, past)
         error = np.abs(got - want)
         worst = np.unravel_index((error / bound).argmax(), error.shape)
         assert np.all(error <= bound), (worst, got[worst], want[worst], bound[worst])
         if all(each.is_single(self.isa) for each in twin.twins(self.layout, self.isa)):
-            same_bits(got, twin.attention(q, past, self.isa))
+            level = twin.arithmetic(self.layout, self.isa)
+            same_bits(got, once_for_all_levels(twin.attention, q, past, level))
+
+
+_KEPT: dict[bytes, Any] = {}
+copyreg.pickle(native.KVLayout, lambda of: (native.KVLayout, (
+    of.layers, of.kv_heads, of.k_dim, of.v_dim, of.k_format, of.v_format, of.block_size,
+)))  # fmt: skip
+
+
+def once_for_all_levels(find: Callable[..., T], q: Floats, past: twin.Past, *level: str) -> T:
+    """Return what a twin finds, which takes longer than all the kernels: a level that has brought
+    the same bits before it is told the same."""
+    key = hashlib.blake2b(pickle.dumps((find.__name__, q, past, level))).digest()
+    if key not in _KEPT:
+        if len(_KEPT) > 100:
+            _KEPT.clear()
+        _KEPT[key] = find(q, past, *level)
+    found: T = _KEPT[key]
+    return found
 
 
 def layout_of(

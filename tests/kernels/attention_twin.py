@@ -9,11 +9,12 @@ of the textbook in float64.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from itertools import product
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from octavo.kernels import native
 from tests.kernels.exact import F32, Floats, exp2, fma, tanh, tree
@@ -87,22 +88,39 @@ def twins(layout: native.KVLayout, isa: str = "avx512") -> Twins:
     return KV_TWINS[layout.k_format], KV_TWINS[layout.v_format]
 
 
+@cache
+def unit_bytes(k_format: str, v_format: str, k_dim: int, v_dim: int) -> tuple[Offsets, Offsets]:
+    """Where in a unit the bytes of each slot's K and V are, (UNIT, bytes)."""
+    k, v = KV_TWINS[k_format], KV_TWINS[v_format]
+    return (
+        np.stack([k.k_bytes(slot, k_dim) for slot in range(UNIT)]),
+        np.stack([v.v_bytes(slot, v_dim) for slot in range(UNIT)]),
+    )
+
+
+def arithmetic(layout: native.KVLayout, isa: str) -> str:
+    """Return the first level that computes over such pages as this one: what a level is to a twin
+    is whether it fuses products into sums, and whether bf16 goes through tiles."""
+    if isa == "base":
+        return isa
+    return "amx" if TILED_BF16 in twins(layout, isa) else "avx2"
+
+
 def row_bytes(
-    layout: native.KVLayout, block: int, layer: int, head: int, slot: int
+    layout: native.KVLayout, block: ArrayLike, layer: int, head: int, slot: ArrayLike
 ) -> tuple[Offsets, Offsets]:
-    """Where the bytes of one token's K and V are in pages [block][layer][K|V][kv_head][unit]."""
-    (k, v), units = twins(layout), layout.block_size // UNIT
-    k_unit = UNIT * len(k.k_bytes(0, layout.k_dim))
-    v_unit = UNIT * len(v.v_bytes(0, layout.v_dim))
+    """Where the bytes of K and V of tokens (..) are in pages [block][layer][K|V][kv_head][unit],
+    (.., bytes)."""
+    units = layout.block_size // UNIT
+    of_k, of_v = unit_bytes(layout.k_format, layout.v_format, layout.k_dim, layout.v_dim)
+    k_unit, v_unit = UNIT * of_k.shape[1], UNIT * of_v.shape[1]
     layer_bytes = layout.kv_heads * units * (k_unit + v_unit)
     block_bytes = -(-layout.layers * layer_bytes // 4096) * 4096
-    k_begin = block * block_bytes + layer * layer_bytes
+    k_begin = np.asarray(block, np.int64)[..., None] * block_bytes + layer * layer_bytes
     v_begin = k_begin + layout.kv_heads * units * k_unit
-    unit = head * units + slot // UNIT
-    return (
-        k_begin + unit * k_unit + k.k_bytes(slot % UNIT, layout.k_dim),
-        v_begin + unit * v_unit + v.v_bytes(slot % UNIT, layout.v_dim),
-    )
+    unit, slot = np.divmod(slot, UNIT)
+    unit = head * units + unit[..., None]
+    return k_begin + unit * k_unit + of_k[slot], v_begin + unit * v_unit + of_v[slot]
 
 
 def write_kv(
@@ -214,12 +232,13 @@ def _part(
     pages: Bytes, layout: native.KVLayout, block_table: Ints, layer: int, head: int, sees: Bools,
     q: Floats,
 ) -> Part:  # fmt: skip
-    sizes = map(len, row_bytes(layout, 0, layer, head, 0))
-    keys, values = (np.zeros((sees.shape[1], size), np.uint8) for size in sizes)
-    for t in np.flatnonzero(sees.any(axis=0)):
-        block, slot = divmod(int(t), layout.block_size)
-        k_at, v_at = row_bytes(layout, int(block_table[block]), layer, head, slot)
-        keys[t], values[t] = pages[k_at], pages[v_at]
+    seen = np.flatnonzero(sees.any(axis=0))
+    block, slot = np.divmod(seen, layout.block_size)
+    found = []
+    for at in row_bytes(layout, block_table[block], layer, head, slot):
+        found.append(np.zeros((sees.shape[1], at.shape[1]), np.uint8))
+        found[-1][seen] = pages[at]
+    keys, values = found
     return Part(keys, values, sees, layout, q)
 
 

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 F32 = np.float32
 Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
 Join = Callable[[Floats, Floats], Floats]
 # 2^f for |f| <= 0.5, highest power first; the last is 2^0.
 _EXP2 = ("0x1.5bba14p-10", "0x1.3cea88p-7", "0x1.c6b752p-5", "0x1.ebf9bcp-3", "0x1.62e42ap-1", "1")
@@ -40,25 +41,41 @@ def natural_log(x: float) -> float:
 def fma32(a: ArrayLike, b: ArrayLike, c: ArrayLike) -> Floats:
     """a*b + c of float32 values, rounded once to float32.
 
-    With 53 >= 24 + 2 bits rounded to odd, the rounding to float32 is the only one that shows.
+    A sum rounded to float64 and then to float32 is that, but for a sum that lies halfway between
+    two float32: of a normal one only bit 28 of 0 to 28 is set. There the rounding to odd decides.
     """
-    with np.errstate(all="ignore"):
-        return rounded_to_odd(a, b, c).astype(np.float32)
-
-
-def rounded_to_odd(a: ArrayLike, b: ArrayLike, c: ArrayLike) -> NDArray[np.float64]:
-    """a*b + c of float32 values in float64, where the product is exact: TwoSum gives the error of
-    the sum, and an inexact even result steps one unit towards the exact sum."""
     with np.errstate(all="ignore"):
         x, y, addend = (np.asarray(v, np.float32).astype(np.float64) for v in (a, b, c))
         product = x * y
         total = np.asarray(product + addend)
-        virtual = total - product
-        error = (product - (total - virtual)) + (addend - virtual)
-        even = (total.view(np.int64) & 1) == 0
-        towards = np.where(error > 0, np.inf, -np.inf)
-        inexact = np.isfinite(total) & (error != 0) & even
-        return np.where(inexact, np.nextafter(total, towards), total)
+        once = total.astype(np.float32)
+        unsure = (total.view(np.int64) & 0x1FFFFFFF) == 0x10000000
+        unsure |= np.abs(total) < 2.0**-126
+        if unsure.any():
+            terms = (np.broadcast_to(v, total.shape)[unsure] for v in (product, addend))
+            once = np.asarray(once)
+            once[unsure] = sum_to_odd(*terms).astype(np.float32)
+        return once
+
+
+def rounded_to_odd(a: ArrayLike, b: ArrayLike, c: ArrayLike) -> Doubles:
+    """a*b + c of float32 values in float64, where the product is exact, rounded to odd."""
+    with np.errstate(all="ignore"):
+        x, y, addend = (np.asarray(v, np.float32).astype(np.float64) for v in (a, b, c))
+        return sum_to_odd(x * y, addend)
+
+
+def sum_to_odd(product: Doubles, addend: Doubles) -> Doubles:
+    """TwoSum gives the error of the sum, and an inexact even result steps one unit towards the
+    exact sum: with 53 >= 24 + 2 bits rounded so, the rounding to float32 is the only one that
+    shows."""
+    total = np.asarray(product + addend)
+    virtual = total - product
+    error = (product - (total - virtual)) + (addend - virtual)
+    even = (total.view(np.int64) & 1) == 0
+    towards = np.where(error > 0, np.inf, -np.inf)
+    inexact = np.isfinite(total) & (error != 0) & even
+    return np.where(inexact, np.nextafter(total, towards), total)
 
 
 def fma(a: Floats | F32, b: Floats | F32, c: Floats | F32, fused: bool) -> Floats:
