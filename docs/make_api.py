@@ -96,16 +96,29 @@ def _tools() -> str:
 
 How a model writes calls is told from its chat template, or by `--tool-format`. A template that
 knows no tools, as SmolLM2's, and one whose own form is not read here (Qwen3-Coder, GLM, DeepSeek,
-Kimi, gpt-oss and others; the server says so at its start) is not told of them: the system message
-is, with Hermes' form to answer in, or, where a template knows no tools, the one that is asked for.
+Kimi and others; the server says so at its start) is not told of them: the system message is, with
+Hermes' form to answer in, or, where a template knows no tools, the one that is asked for.
 The header `x-octavo-tools` of an answer names the form, with `-wrapper` behind it there.
 
 Beside tools, a format of the answer (`response_format`, `text.format`, `output_config.format` and
 the others) holds what is no call: an answer is calls alone, or keeps it. Where a call is required
 it holds nothing.
 """
+    channels = """\
+Harmony (gpt-oss) has a channel for each part of an answer, with tools or without: `analysis` is
+reasoning, `final` is the answer's text, `commentary` is text too, or a call where it is for a
+function; a message for anybody else is text, its header with it. With `--reasoning inline`
+reasoning stands in the text between `<think>` and `</think>`, which is taken apart where it is sent
+back. Of efforts the model knows low, medium and high: minimal is told as low, xhigh and max as
+high, and none is noted as a field that changes no answer. What an answer is held to (a format, a
+required call, strict tools) holds behind the header of its channel; reasoning before it is free,
+and there is one call. In the prompt calls of one answer stand one after the other, each with its
+result, and text beside a call joins the reasoning. A template that leaves the reasoning of earlier
+answers out, as gpt-oss's own, keeps no session (it is refused), and `previous_response_id` renders
+the conversation anew.
+"""
     rows = [(f"`{name}`", said) for name, said in TOOL_FORMATS.items()]
-    return f"{says}\n{_rows(('--tool-format', 'what a model writes'), rows)}"
+    return f"{says}\n{_rows(('--tool-format', 'what a model writes'), rows)}\n{channels}"
 
 
 def _examples() -> str:

@@ -59,6 +59,9 @@ class FakeLLM:
         sampling=None,
     )
 
+    def template_for(self, *, tools: bool) -> str | None:
+        return None
+
     def encode_chat(self, messages: list[dict[str, str]], **_: object) -> list[int]:
         return [len(message["content"]) for message in messages]
 

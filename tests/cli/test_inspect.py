@@ -25,6 +25,7 @@ def test_the_facts_of_a_model(octavo: Octavo) -> None:
         "context       128 tokens\n"
         "tokenizer     bpe, smollm\n"
         "template      yes\n"
+        "tool calls    hermes-wrapper\n"
         "weights       as stored 309 KiB, w8 87.3 KiB, w4 55.3 KiB, bf16 155 KiB, f32 309 KiB\n"
         "KV a token    256 B\n"
         "tensors\n"
@@ -46,7 +47,10 @@ def test_the_template_is_printed_when_asked_for(octavo: Octavo, tmp_path: Path) 
     bare = str(write_tiny_model(tmp_path / "bare.gguf", template=None))
     assert octavo("inspect", TINY, "--template").out.endswith(f"\n\n{TEMPLATE}\n")
     assert octavo("inspect", bare, "--template").out.endswith("\n\nno chat template\n")
-    assert "template      no\n" in octavo("inspect", bare).out
+    shown = octavo("inspect", bare).out
+    assert "template      no\n" in shown
+    assert "tool calls" not in shown
+    assert octavo("inspect", bare, "--json").json["tool_format"] is None
 
 
 def test_heads_are_shown_as_they_are_and_as_they_are_stored(octavo: Octavo, tmp_path: Path) -> None:

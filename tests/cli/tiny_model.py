@@ -32,18 +32,22 @@ def write_tiny_model(
     layers: int = LAYERS,
     kv_heads: int = KV_HEADS,
     architecture: str = "llama",
+    specials: Sequence[str] = SPECIALS,
 ) -> Path:
-    """The same bytes every time. `more` are metadata entries, each in place of one of its key."""
+    """The same bytes every time. `more` are metadata entries, each in place of one of its key;
+    `specials`: the control tokens, of which the first begins a text and the last ends it."""
     random = np.random.default_rng(7)
     entries, data = [], b""
-    for key, shape in _shapes(layers, kv_heads, architecture).items():
+    shapes = _shapes(layers, kv_heads, architecture)
+    shapes["token_embd.weight"] = (256 + len(specials), HIDDEN)
+    for key, shape in shapes.items():
         scale = 1.0 if len(shape) == 1 else shape[1] ** -0.5
         values = np.ones(shape) if len(shape) == 1 else random.normal(0, scale, shape)
         entries.append(tensor_entry(key, shape[::-1], 0, len(data)))
         raw = values.astype("<f4").tobytes()
         data += raw + b"\0" * (-len(raw) % 32)
     own = _metadata(name, layers, kv_heads, architecture)
-    metadata = {_key(e): e for e in (*own, *_tokenizer(template), *more)}
+    metadata = {_key(e): e for e in (*own, *_tokenizer(template, specials), *more)}
     path.write_bytes(gguf_file(list(metadata.values()), entries, data))
     return path
 
@@ -108,9 +112,9 @@ def _metadata(name: str, layers: int, kv_heads: int, architecture: str) -> list[
     ]
 
 
-def _tokenizer(template: str | None) -> list[bytes]:
-    tokens = [*char_to_byte(), *SPECIALS]
-    types = [1] * 256 + [3] * len(SPECIALS)
+def _tokenizer(template: str | None, specials: Sequence[str]) -> list[bytes]:
+    tokens = [*char_to_byte(), *specials]
+    types = [1] * 256 + [3] * len(specials)
     packed = struct.pack(f"<{len(types)}i", *types)
     found = [
         entry("tokenizer.ggml.model", STRING, string("gpt2")),
@@ -119,7 +123,7 @@ def _tokenizer(template: str | None) -> list[bytes]:
         entry("tokenizer.ggml.token_type", ARRAY, u32(I32) + u64(len(types)) + packed),
         strings("tokenizer.ggml.merges", []),
         entry("tokenizer.ggml.bos_token_id", U32, u32(256)),
-        entry("tokenizer.ggml.eos_token_id", U32, u32(257)),
+        entry("tokenizer.ggml.eos_token_id", U32, u32(len(tokens) - 1)),
     ]
     if template is not None:
         found.append(entry("tokenizer.chat_template", STRING, string(template)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Container
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -127,12 +128,15 @@ def _rate(tokens_per_second: float | None) -> str:
     return "" if tokens_per_second is None else f", {number(tokens_per_second)} tok/s"
 
 
-def hidden_line(output: RequestOutput, tokenizer: Tokenizer) -> str | None:
-    """The control tokens inside the answers: drawn, but no text. The one that ends an answer is
-    none of them."""
+def hidden_line(
+    output: RequestOutput, tokenizer: Tokenizer, shown: Container[int] = ()
+) -> str | None:
+    """The control tokens inside the answers: drawn, but no text, nor `shown` as one. The one that
+    ends an answer is none of them."""
     drawn: Counter[str] = Counter()
     for answer in output.outputs:
         inside = answer.token_ids[:-1] if answer.finish_reason == "stop" else answer.token_ids
-        drawn.update(tokenizer.spec.tokens[i] for i in inside if tokenizer.is_control(i))
+        hidden = (i for i in inside if tokenizer.is_control(i) and i not in shown)
+        drawn.update(tokenizer.spec.tokens[i] for i in hidden)
     names = [one_line(name) + (f" ({count})" if count > 1 else "") for name, count in drawn.items()]
     return f"[drawn, not shown: {', '.join(names)}]" if names else None

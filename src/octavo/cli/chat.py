@@ -23,6 +23,7 @@ from octavo.cli.answer import (
     read_template,
     sampling_sources,
 )
+from octavo.cli.channels import Channels
 from octavo.cli.chat_input import QUOTES, ChatInput
 from octavo.cli.command import Group
 from octavo.cli.figures import pairs
@@ -130,6 +131,7 @@ class Conversation:
         self._screen = screen
         self._sampling = sampling
         self._template = template
+        self._channels = Channels(template or llm.template_for(tools=False), llm.tokenizer)
         self._transcript = Transcript(llm.tokenizer)
         self._answering = False
 
@@ -234,22 +236,25 @@ class Conversation:
         encoded = self._llm.encode_chat(messages, chat_template=self._template)
         ids = self._transcript.prompt(encoded)
         answer, drawn, output = "", list[int](), None
-        chunks = self._llm.stream(ids, self._sampling, RequestOptions(begins_turn=True))
+        options = RequestOptions(begins_turn=True, shown_tokens=self._channels.shown_tokens)
+        chunks = self._llm.stream(ids, self._sampling, options)
+        shown = self._channels.reader()
         self._answering = True
         with Interrupt() as interrupt, contextlib.closing(chunks):
             for chunk in chunks:
                 answer += chunk.text
                 drawn += chunk.token_ids
                 output = chunk.output
-                self._screen.write(chunk.text)
+                self._screen.write(shown.push(chunk.text))
                 if interrupt.pressed:
                     break
+        self._screen.write(shown.finish())
         self._screen.say(" [stopped]" if output is None else "")
-        self.messages = [*messages, {"role": "assistant", "content": answer}]
+        self.messages = [*messages, {"role": "assistant", "content": self._channels.said(answer)}]
         self._transcript.note(encoded, ids, drawn)
         if output is not None:
             self.turns.append(output)
-            if hidden := hidden_line(output, self._llm.tokenizer):
+            if hidden := hidden_line(output, self._llm.tokenizer, self._channels.shown_tokens):
                 self._screen.note(hidden)
             info = self._llm.info
             if cut := cut_line(output, info, self._sampling.max_tokens):

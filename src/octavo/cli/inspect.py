@@ -19,6 +19,7 @@ from octavo.model.mixture import Mixture
 from octavo.planning.experts import active_bytes
 from octavo.planning.memory import page_formats
 from octavo.program.kv_bytes import kv_bytes_by_group
+from octavo.protocol.tools.formats import tool_format_of
 from octavo.weights.model_header import ModelHeader, read_header
 from octavo.weights.packed_formats import choices, in_file_bytes
 
@@ -119,6 +120,7 @@ def describe(model: str, header: ModelHeader, config: EngineConfig) -> dict[str,
         "tensor_types": {name: {"tensors": n, "bytes": nbytes} for name, (n, nbytes) in types},
         "tokenizer": tokenizer,
         "chat_template": template,
+        "tool_format": tool_format_of(template).name if template is not None else None,
     }
 
 
@@ -154,6 +156,7 @@ def as_text(found: dict[str, Any]) -> str:
         *([("assumed", ", ".join(found["assumed"]))] if found["assumed"] else []),
         ("tokenizer", ", ".join(filter(None, (tokenizer["kind"], tokenizer["pre"])))),
         ("template", "yes" if found["chat_template"] else "no"),
+        *([("tool calls", found["tool_format"])] if found["tool_format"] else []),
     ]
     if found["weight_bytes"]:
         rows.append(("weights", _sizes(found["weight_bytes"])))

@@ -20,6 +20,7 @@ from octavo.cli.answer import (
     read_template,
     sampling_sources,
 )
+from octavo.cli.channels import Channels
 from octavo.cli.command import Argument, Flag, Group
 from octavo.cli.figures import number
 from octavo.cli.flags import ENGINE, REQUEST, SAMPLING, AsJson, Model, with_flags
@@ -105,14 +106,15 @@ def run(
         ids = llm.encode_chat(
             _messages_of(system, text), chat_template=template, parse_special=parse_special
         )
-    options = replace(options, begins_turn=not plain)
+    channels = Channels(None if plain else template or llm.template_for(tools=False), llm.tokenizer)
+    options = replace(options, begins_turn=not plain, shown_tokens=channels.shown_tokens)
     trace = StepTrace(llm, screen, start=text if plain else "") if trace_steps else None
     if several:
         output = llm.generate([ids], sampling, options)[0]
-        _show_answers(output, screen)
+        _show_answers(output, screen, channels)
     else:
-        output = _stream(llm.stream(ids, sampling, options), screen, trace)
-    if hidden := hidden_line(output, llm.tokenizer):
+        output = _stream(llm.stream(ids, sampling, options), screen, trace, channels)
+    if hidden := hidden_line(output, llm.tokenizer, channels.shown_tokens):
         screen.note(hidden)
     if cut := cut_line(output, llm.info, sampling.max_tokens):
         screen.note(cut)
@@ -151,16 +153,17 @@ def _read_prompt(model: str, prompt: str | None) -> str:
 
 
 def _stream(
-    chunks: Iterable[StreamChunk], screen: Screen, trace: StepTrace | None
+    chunks: Iterable[StreamChunk], screen: Screen, trace: StepTrace | None, channels: Channels
 ) -> RequestOutput:
     """Show the answer as it is made, as text or as steps; with JSON only steps are shown."""
     output, as_text = None, trace is None and not screen.as_json
+    shown = channels.reader()
     try:
         for chunk in chunks:
             if trace is not None:
                 trace.show(chunk)
             elif as_text:
-                screen.write(chunk.text)
+                screen.write(shown.push(chunk.text))
             output = chunk.output
     except KeyboardInterrupt:
         if as_text:
@@ -168,11 +171,11 @@ def _stream(
         raise
     assert output is not None, "the last chunk of a stream has the output"
     if as_text:
-        screen.say()
+        screen.say(shown.finish())
     return output
 
 
-def _show_answers(output: RequestOutput, screen: Screen) -> None:
+def _show_answers(output: RequestOutput, screen: Screen, channels: Channels) -> None:
     """Write the answers, each under a line of its own where there are several."""
     if screen.as_json:
         return
@@ -180,7 +183,7 @@ def _show_answers(output: RequestOutput, screen: Screen) -> None:
     for index, answer in enumerate(output.outputs, 1):
         if count > 1:
             screen.say(_header(answer, f"{index} of {count}"))
-        screen.say(answer.text)
+        screen.say(channels.shown(answer.text))
 
 
 def _header(answer: Completion, place: str) -> str:

@@ -183,6 +183,8 @@ def _source(spec: GrammarSpec) -> str:
     such a list, with options of its own, if it looks like one."""
     blanks = "" if spec.after is None else "BLANKS?"
     named = [{"name": "body", **_body(spec)}]
+    if spec.frame is not None:
+        return json.dumps({"grammars": [{"lark_grammar": spec.frame}, *named]})
     if spec.instead is not None:
         named.append({"name": "instead", "lark_grammar": spec.instead})
     either = " | ".join(f"{blanks} @{each['name']}" for each in named)

@@ -42,16 +42,18 @@ class GrammarSpec:
     """`source` is a JSON schema, a regular expression, a JSON list of texts, or a Lark grammar; of
     a `json_object` it is empty. `instead`: Lark of what an answer may be in its place, as calls of
     tools. `after`: the grammar holds after this text, as reasoning ends with one; before it all is
-    allowed but an end."""
+    allowed but an end. `frame`: Lark of the whole answer, in which the grammar stands as `@body`;
+    then there is neither `instead` nor `after`."""
 
     kind: GrammarKind
     source: str = ""
     after: str | None = None
     instead: str | None = None
+    frame: str | None = None
 
     def __post_init__(self) -> None:
         """Raises GrammarError for what is too large, in far less time than it would take."""
-        texts = (self.source, self.instead or "")
+        texts = (self.source, self.instead or "", self.frame or "")
         size = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
         if size > MAX_BYTES:
             raise GrammarError(

@@ -75,12 +75,16 @@ class CallReader(Protocol):
 class CallFormat(Protocol):
     """How a model writes calls, as `octavo.protocol.tools.formats` has them."""
 
+    @property
+    def reads_all(self) -> bool:
+        """It reads the whole of an answer, and not only the calls in it."""
+
     def reader(self, names: Collection[str], new_id: Callable[[], str]) -> CallReader: ...
 
 
 class AnswerReader:
-    """One answer. Without tools, or a format, nothing is a call; without a reasoning format
-    nothing is reasoning."""
+    """One answer. Without tools, or a format, nothing is a call; without a reasoning format, or a
+    call format that reads all, nothing is reasoning."""
 
     def __init__(
         self,
@@ -92,8 +96,9 @@ class AnswerReader:
         self._reasoning = None if reasoning is None else reasoning.reader()
         self._is_inline = reasoning is not None and reasoning.inline
         self._calls: CallReader | None = None
-        if tool_format is not None and tools is not None and tools.names:
-            self._calls = tool_format.reader(tools.names, new_id)
+        names = frozenset[str]() if tools is None else tools.names
+        if tool_format is not None and (names or tool_format.reads_all):
+            self._calls = tool_format.reader(names, new_id)
         self._most = None if tools is None or tools.parallel else 1
 
     def push(self, text: str) -> list[Event]:

@@ -17,6 +17,7 @@ from octavo.protocol.chat import ChatRequest
 from octavo.protocol.reasoning import ReasoningFormat, reasoning_of
 from octavo.protocol.tools.asked import Tools
 from octavo.protocol.tools.formats import ToolFormat, tool_format_of
+from octavo.protocol.tools.harmony.dialect import Harmony
 from octavo.tokenizer.messages import read_messages
 
 _ARGUMENTS = "chat_template_kwargs"  # as a whole: its names are the caller's
@@ -83,21 +84,23 @@ class Conversation:
         noted = list(asked.tools.noted) if asked.tools else []
         if template is not None and arguments and not arguments.keys() <= _variables_of(template):
             noted.append(_ARGUMENTS)
-        reasoning = reasoning_of(template, arguments)
+        told = self._told(template, arguments)
         if asked.effort is not None:
-            said = reasoning.arguments(asked.effort) if reasoning else {}
+            said = told.arguments(asked.effort) if told else {}
             if said:
                 arguments = {**said, **arguments}
-                reasoning = reasoning_of(template, arguments)
+                told = self._told(template, arguments)
             else:
                 noted += asked.effort_fields
-        if reasoning is not None:
-            reasoning = _begun(reasoning, asked)
-        if reasoning is not None and self._inline:
-            reasoning = replace(reasoning, inline=True)
-        tool_format = self._tool_format
+        tool_format, reasoning = self._tool_format, None
         if asked.grammar is not None:
             tool_format = replace(tool_format, alone=True)
+        if isinstance(told, Harmony):
+            tool_format = replace(tool_format, dialect=told.ending(asked.end))
+        elif told is not None:
+            reasoning = _begun(told, asked)
+        if reasoning is not None and self._inline:
+            reasoning = replace(reasoning, inline=True)
         messages, tools = tool_format.prepare(asked.messages, asked.tools)
         return Turn(
             messages,
@@ -107,12 +110,22 @@ class Conversation:
             asked.tools,
             tool_format,
             reasoning,
-            *self._grammar(asked, reasoning),
+            *self._grammar(asked, tool_format, reasoning),
             self._shown(asked, reasoning),
         )
 
+    def _told(
+        self, template: str | None, arguments: Mapping[str, Any]
+    ) -> ReasoningFormat | Harmony | None:
+        """How answers reason to prompts of this template, told these arguments."""
+        dialect = self._tool_format.dialect
+        if isinstance(dialect, Harmony):
+            return replace(dialect.told(template, arguments), inline=self._inline)
+        return reasoning_of(template, arguments)
+
     def _shown(self, asked: ChatRequest, reasoning: ReasoningFormat | None) -> tuple[int, ...]:
-        calls = self._tool_format.shown_tokens if asked.tools is not None else ()
+        reads_calls = asked.tools is not None or self._tool_format.reads_all
+        calls = self._tool_format.shown_tokens if reads_calls else ()
         return tuple(
             self._control([*calls, *(reasoning.shown_tokens if reasoning else ())]).values()
         )
@@ -123,20 +136,24 @@ class Conversation:
         return {name: token_id for name, token_id in found.items() if token_id is not None}
 
     def _grammar(
-        self, asked: ChatRequest, reasoning: ReasoningFormat | None
+        self, asked: ChatRequest, tool_format: ToolFormat, reasoning: ReasoningFormat | None
     ) -> tuple[GrammarSpec | None, str]:
         """What the answer is held to, behind its reasoning if the prompt opens one: calls, what the
         body asks for, or either; and the field that says so."""
         after = None if reasoning is None else reasoning.after
         tools = asked.tools if asked.tools is not None and asked.tools.callable else None
+        control = self._control(tool_format.shown_tokens)
+        if isinstance(tool_format.dialect, Harmony):
+            is_own = asked.grammar is not None and (tools is None or tools.choice != "required")
+            held = tool_format.dialect.grammar(asked.grammar, tools, control)
+            return held, asked.grammar_field if is_own else "tools"
         if tools is None:
             own = None if asked.grammar is None else replace(asked.grammar, after=after)
             return own, asked.grammar_field
-        control = self._control(self._tool_format.shown_tokens)
         if asked.grammar is None or tools.choice == "required":
-            calls = self._tool_format.grammar(tools, control)
+            calls = tool_format.grammar(tools, control)
             return None if calls is None else GrammarSpec("lark", calls, after), "tools"
-        instead = self._tool_format.grammar_beside(tools, control)
+        instead = tool_format.grammar_beside(tools, control)
         return replace(asked.grammar, instead=instead, after=after), asked.grammar_field
 
 

@@ -88,12 +88,14 @@ def reasoning_of(
 def reasoning_tokens(
     token_ids: Sequence[int], reasoning: str | None, token_bytes: Callable[[int], bytes]
 ) -> int:
-    """How many tokens of an answer are its reasoning, with the tag that opens it."""
+    """How many tokens of an answer are its reasoning, with the tag that opens it; of reasoning with
+    text between, as in channels, all tokens to its end."""
     if not reasoning:
         return 0
     texts = [token_bytes(token_id) for token_id in token_ids]
-    wanted = reasoning.encode()
-    end = max(b"".join(texts).find(wanted), 0) + len(wanted)
+    whole, wanted, end = b"".join(texts), reasoning.encode(), 0
+    for part in [wanted] if wanted in whole else wanted.splitlines():
+        end = max(whole.find(part, end), end) + len(part)
     starts = itertools.accumulate(map(len, texts), initial=0)
     return sum(start < end for start in itertools.islice(starts, len(texts)))
 

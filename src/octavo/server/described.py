@@ -272,6 +272,7 @@ TOOL_FORMATS: Mapping[str, str] = MappingProxyType(
         "llama3": '`{"name": …, "parameters": …}` as a whole answer: Llama 3.1 to 3.3',
         "mistral": "`[TOOL_CALLS][{JSON}, …]`: Mistral to 2024",
         "mistral-args": "`[TOOL_CALLS]name[ARGS]{JSON}`: Mistral since 2025",
+        "harmony": "A message in a channel, `to=functions.name`, with JSON alone in it: gpt-oss",
     }
 )
 HEADERS: Mapping[str, str] = MappingProxyType(

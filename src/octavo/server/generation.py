@@ -108,7 +108,8 @@ async def held_to(
         constraint = None if grammar is None else await engine.compile_grammar(grammar)
     except GrammarError as error:
         assert grammar is not None
-        field = field if grammar.instead is None else await _wrong_one(exchange, grammar, field)
+        if grammar.instead is not None or grammar.frame is not None:
+            field = await _wrong_one(exchange, grammar, field)
         raise BodyError(f"{field}: {error}", field) from None
     return replace(own_options(exchange, options, salt), constraint=constraint)
 
@@ -132,7 +133,8 @@ def own_options(
 async def _wrong_one(exchange: Exchange, grammar: GrammarSpec, field: str) -> str:
     """The field that a grammar of two does not compile for: its own, or else the tools'."""
     try:
-        await exchange.service.loaded.engine.compile_grammar(replace(grammar, instead=None))
+        alone = replace(grammar, instead=None, frame=None)
+        await exchange.service.loaded.engine.compile_grammar(alone)
     except GrammarError:
         return field
     return "tools"

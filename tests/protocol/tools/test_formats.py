@@ -29,6 +29,9 @@ TEMPLATES = [
     (TOLD + "[TOOL_CALLS]f[ARGS]", "mistral-args"),
     (TOLD + '<|start_header_id|>{"name": "", "parameters": ', "llama3"),
     (TOLD + '"parameters": ', "hermes-wrapper"),
+    (TOLD + "<|start|><|channel|>", "harmony"),
+    (LOOP + "<|start|><|channel|>", "harmony-wrapper"),
+    (TOLD + "<|start|>", "hermes-wrapper"),
     ("{% if tools %}{% endif <tool_call>", "hermes-wrapper"),
     ("{% if b %}{% set tools = none %}{% endif %}{% if tools %}<tool_call>{% endif %}", "hermes"),
 ]
@@ -53,11 +56,13 @@ def test_a_format_can_be_forced() -> None:
     with pytest.raises(UsageError) as caught:
         tool_format_of(TOLD, "llama")
     assert str(caught.value) == "unknown tool format 'llama'; did you mean llama3?"
+    with pytest.raises(UsageError, match=r"tool format 'hermes': the chat template is Harmony's"):
+        tool_format_of(TOLD + "<|start|><|channel|>", "hermes")
 
 
 def test_ids_are_those_that_templates_take_back() -> None:
     ids = [tool_format_of(None, form).new_id() for form in FORMATS]
-    assert [len(each) for each in ids] == [29, 29, 9, 9]
+    assert [len(each) for each in ids] == [29, 29, 9, 9, 29]
     assert all(each.replace("call_", "").isalnum() for each in ids)
     assert len({tool_format_of(None).new_id() for _ in range(99)}) == 99
 

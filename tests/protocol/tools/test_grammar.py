@@ -183,6 +183,16 @@ def test_every_call_of_strict_tools_is_one() -> None:
     assert not takes(several, f'{one}<tool_call>\n{{"name": "x"')
 
 
+def test_strict_tools_stand_behind_a_tag_that_is_a_control_token() -> None:
+    text = grammar(
+        "mistral-args", Tools((Tool("add", None, SCHEMA, strict=True),)),
+        control={"[TOOL_CALLS]": 1, "[ARGS]": 2},
+    )  # fmt: skip
+    assert takes(text, "So.\n")
+    assert takes(text, 'So: \x01add\x02{"a": 1, "b": "é"} and')
+    assert takes(text, 'So: [TOOL_CALLS]add[ARGS]{"a": 11}')
+
+
 BODIES = (
     GrammarSpec.of(json={**SCHEMA, "properties": {**SCHEMA["properties"], "name": {}}}),
     GrammarSpec("json_object"),

@@ -26,6 +26,7 @@ from octavo.protocol.tools.grammar import (
     calls_grammar,
     strict_grammar,
 )
+from octavo.protocol.tools.harmony.dialect import Harmony, is_harmony
 from octavo.protocol.tools.hermes import OPENING, Hermes
 from octavo.protocol.tools.llama3 import Llama3
 from octavo.protocol.tools.mistral import ARGUMENTS, TAG, Mistral
@@ -51,7 +52,7 @@ class Dialect(Protocol):
     def example(self) -> str:
         """A call, for models that were not trained on any."""
 
-    def reader(self, names: Collection[str], new_id: Callable[[], str]) -> TextReader: ...
+    def reader(self, names: Collection[str], new_id: Callable[[], str]) -> CallReader: ...
     @property
     def around(self) -> Around:
         """What stands around calls, for grammars."""
@@ -65,6 +66,7 @@ _DIALECTS: tuple[Dialect, ...] = (
     Llama3(),
     Mistral(named=False),
     Mistral(named=True),
+    Harmony(),
 )
 FORMATS = tuple(dialect.name for dialect in _DIALECTS)  # what may be forced
 
@@ -84,6 +86,11 @@ class ToolFormat:
     def shown_tokens(self) -> tuple[str, ...]:
         return self.dialect.shown_tokens
 
+    @property
+    def reads_all(self) -> bool:
+        """It reads the whole of an answer, and not only the calls in it."""
+        return isinstance(self.dialect, Harmony)
+
     def new_id(self) -> str:
         """Draw an id for a call that begins."""
         length = self.dialect.id_length
@@ -93,7 +100,7 @@ class ToolFormat:
 
     def reader(self, names: Collection[str], new_id: Callable[[], str]) -> CallReader:
         reader = self.dialect.reader(names, new_id)
-        if self.alone:
+        if self.alone and isinstance(reader, TextReader):
             reader.only_first()
         return reader
 
@@ -122,6 +129,8 @@ class ToolFormat:
     ) -> tuple[list[dict[str, Any]], list[dict[str, Any]] | None]:
         """The messages to render, and the tools to tell the template of."""
         told = () if tools is None else tools.told
+        if isinstance(self.dialect, Harmony):
+            messages = self.dialect.history(messages)
         own = [self._with_own_ids(each) for each in messages]
         if not self.wrapped:
             return own, [tool.for_template() for tool in told] or None
@@ -148,18 +157,25 @@ class ToolFormat:
 
 
 def tool_format_of(template: str | None, forced: str | None = None) -> ToolFormat:
-    """Raises UsageError for the name of no format."""
+    """Raises UsageError for the name of no format, or of one that the template's is not."""
     if forced is not None and forced not in FORMATS:
         raise UsageError(str(unknown_option("tool format", forced, FORMATS)))
     seen = None if template is None else _dialect_of(template)
+    if seen == Harmony.name and forced not in (None, seen):
+        raise UsageError(
+            f"tool format {forced!r}: the chat template is Harmony's, whose calls have a channel"
+            " of their own: leave it out"
+        )
     named = next((each for each in _DIALECTS if each.name == (forced or seen)), None)
     knows_tools = template is not None and _reads_tools(template)
-    if named is None or not (knows_tools or forced):
+    if named is None or not (knows_tools or forced or seen == Harmony.name):
         return ToolFormat(_DIALECTS[0], wrapped=True, is_foreign=knows_tools)
     return ToolFormat(named, wrapped=not knows_tools)
 
 
 def _dialect_of(template: str) -> str | None:
+    if is_harmony(template):
+        return Harmony.name
     if any(tag in template for tag in _NO_JSON):
         return None
     if OPENING in template:

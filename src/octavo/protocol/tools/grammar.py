@@ -20,6 +20,7 @@ from octavo.protocol.tools.asked import Tool, Tools
 
 MOST_CALLS = 16  # a small model may never stop by itself
 NAME = "\0"  # in `Around`: the name of the tool
+TEXT = r"TEXT: /(.|\n)*/"  # any, of tokens that are no control tokens
 _NO_ARGUMENTS = '"{}"'
 _OPENS = frozenset(
     {
@@ -48,18 +49,18 @@ class Around:
 def calls_grammar(tools: Tools, around: Around, control: Mapping[str, int]) -> str:
     """Lark text of answers that are calls alone, as `tools` allow them. `control`: ids of the tags
     that are control tokens, which no text of other tokens is."""
-    return _alone(tools, around, control, _rules(tools, around, control))
+    return _alone(tools, around, control, call_rules(tools, around, control))
 
 
 def calls_beside(tools: Tools, around: Around, control: Mapping[str, int]) -> str:
     """Return the Lark text of answers that may be calls or else what another grammar says: only
     strict tools keep their schemas, as in answers that nothing holds."""
-    rules = _rules(tools, around, control, only_strict=True, is_beside=True)
+    rules = call_rules(tools, around, control, only_strict=True, is_beside=True)
     return _alone(tools, around, control, rules)
 
 
 def _alone(tools: Tools, around: Around, control: Mapping[str, int], rules: Sequence[str]) -> str:
-    tag, separator = _literal(around.tag, control), _literal(around.separator, control)
+    tag, separator = literal(around.tag, control), literal(around.separator, control)
     again = ""
     if _most(tools, around) > 1 and around.between is None:
         again = f" ({separator} {tag} calls){{0,{MOST_CALLS - 1}}}"
@@ -73,13 +74,18 @@ def strict_grammar(tools: Tools, around: Around, control: Mapping[str, int]) -> 
     else:
         start = [
             "start: (opened calls)* TEXT",
-            f"opened[lazy]: TEXT {_literal(around.tag, control)}",
-            r"TEXT: /(.|\n)*/",
+            text_up_to("opened", around.tag, control),
+            TEXT,
         ]
-    return "\n".join([*start, *_rules(tools, around, control, only_strict=True)]) + "\n"
+    return "\n".join([*start, *call_rules(tools, around, control, only_strict=True)]) + "\n"
 
 
-def _rules(
+def text_up_to(rule: str, tag: str, control: Mapping[str, int]) -> str:
+    """Return the rule of a text and the tag that ends it: the first one, where it is text too."""
+    return f"{rule}{'' if tag in control else '[lazy]'}: TEXT {literal(tag, control)}"
+
+
+def call_rules(
     tools: Tools,
     around: Around,
     control: Mapping[str, int],
@@ -87,8 +93,11 @@ def _rules(
     only_strict: bool = False,
     is_beside: bool = False,
 ) -> list[str]:
+    """Return the rules of `calls`, behind the tag. `only_strict`: the other tools take any object;
+    `is_beside`: the first of them stands where another grammar may begin."""
+
     def text(plain: str) -> str:
-        return _literal(plain, control)
+        return literal(plain, control)
 
     more = ""
     if around.between is not None and _most(tools, around) > 1:
@@ -143,10 +152,10 @@ def _in_pieces(text: str) -> str:
     return " ".join(pieces)
 
 
-def _literal(text: str, control: Mapping[str, int]) -> str:
-    """A text in a rule, its control tokens by id."""
+def literal(text: str, control: Mapping[str, int]) -> str:
+    """Return a text in a rule, its control tokens by id."""
     tag = next((tag for tag in control if tag in text), None)
     if tag is None:
         return json.dumps(text)
     before, _, after = text.partition(tag)
-    return f"{_literal(before, control)} <[{control[tag]}]> {_literal(after, control)}"
+    return f"{literal(before, control)} <[{control[tag]}]> {literal(after, control)}"

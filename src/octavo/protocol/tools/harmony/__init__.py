@@ -1,0 +1,1 @@
+"""Harmony, as gpt-oss writes it: an answer is messages in channels, each with a header."""

@@ -1,0 +1,69 @@
+"""Earlier turns as Harmony's templates take them: reasoning under the name that they read, and of
+the calls of one answer each in a message of its own, its result behind it, since they write one
+call of a message and no more.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from octavo.protocol.tools.harmony.reader import CLOSING, OPENING
+
+_TOLD, _READ = "reasoning_content", "thinking"
+_Message = Mapping[str, Any]
+
+
+def as_written(messages: Sequence[_Message], *, inline: bool) -> list[dict[str, Any]]:
+    """`inline`: answers have their reasoning in their text, as it was told."""
+    found: list[dict[str, Any]] = []
+    at = 0
+    while at < len(messages):
+        message = messages[at]
+        at += 1
+        if message["role"] != "assistant":
+            found.append(dict(message))
+            continue
+        answer = _answer(_taken_apart(message) if inline else message)
+        if len(answer.get("tool_calls", ())) < 2:
+            found.append(answer)
+            continue
+        results = list(itertools.takewhile(lambda m: m["role"] == "tool", messages[at:]))
+        at += len(results)
+        found += _call_by_call(answer, results)
+    return found
+
+
+def _answer(message: _Message) -> dict[str, Any]:
+    """With its reasoning under the name that templates read. Where it calls there is one place for
+    what was said before: text of such an answer is behind the reasoning."""
+    found = dict(message)
+    if reasoning := found.get(_TOLD):
+        found[_READ] = reasoning
+    if found.get("tool_calls") and found.get(_READ) and found.get("content"):
+        found[_READ] += "\n" + found["content"]
+        found["content"] = ""
+    return found
+
+
+def _call_by_call(answer: _Message, results: Sequence[_Message]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    left = [dict(result) for result in results]
+    first = dict(answer)
+    for call in answer["tool_calls"]:
+        found.append({**first, "tool_calls": [call]})
+        own = [result for result in left if result.get("tool_call_id") == call.get("id")]
+        left = [result for result in left if result not in own]
+        found += own
+        first = {"role": "assistant", "content": ""}
+    return [*found, *left]
+
+
+def _taken_apart(message: _Message) -> _Message:
+    """A text that begins with reasoning, as an answer was told, without it."""
+    content = message.get("content") or ""
+    if _TOLD in message or not content.startswith(OPENING):
+        return message
+    reasoning, closing, text = content.removeprefix(OPENING).partition(CLOSING)
+    return {**message, "content": text, _TOLD: reasoning} if closing else message
