@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.start_parts import PARTS
-from tests.cli.process import ENVIRON, run
+from tests.cli.process import SOURCE, environ, run
 from tests.cli.tiny_model import write_tiny_model
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,11 +29,10 @@ def test_every_part_is_entered_and_all_parts_are_the_whole(
     flags: list[str], tmp_path: Path
 ) -> None:
     model = str(write_tiny_model(tmp_path / "tiny.gguf"))
-    environ = {**ENVIRON, "PYTHONPATH": f"{ENVIRON['PYTHONPATH']}:{ROOT}"}
     arguments = ["run", model, "hi", "--max-tokens", "1", "--pack-cache", *flags]
     told = run(
         *(sys.executable, "-m", "benchmarks.start_parts", repr(time.perf_counter()), *arguments),
-        environ=environ,
+        env={**environ(), "PYTHONPATH": f"{SOURCE}:{ROOT}"},
     )
     assert told.code == 0, told.err
     *parts, (whole, total) = json.loads(told.out.splitlines()[-1]).items()

@@ -17,15 +17,20 @@ from tests.cli.result import Result
 from tests.gate import PATIENCE
 
 OCTAVO = f'"{sys.executable}" -m octavo'  # in a shell
-ENVIRON = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
+SOURCE = str(Path(__file__).parents[2] / "src")
 
 _LIFE = 2 * PATIENCE  # of a process: long before that a test has ended it
+
+
+def environ() -> dict[str, str]:
+    """Return what a process of a test is told: the tests' own home, not the user's."""
+    return {**os.environ, "PYTHONPATH": SOURCE}
 
 
 def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
     """Whoever reads its pipes meets their end when its time is over."""
     command = [sys.executable, "-X", "faulthandler", "-m", "octavo", *arguments]
-    given = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "env": ENVIRON, **options}
+    given = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "env": environ(), **options}
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **given)
     watch = threading.Timer(_LIFE, process.send_signal, [signal.SIGABRT])  # it tells its stacks
     watch.daemon = True
@@ -39,10 +44,11 @@ def end(process: subprocess.Popen[str]) -> Result:
     return Result(process.returncode, out or "", err)
 
 
-def run(*command: str, environ: Mapping[str, str] = ENVIRON) -> Result:
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=_LIFE)
+def run(*command: str, env: Mapping[str, str] | None = None) -> Result:
+    told = environ() if env is None else env
+    done = subprocess.run(command, env=told, capture_output=True, text=True, timeout=_LIFE)
     return Result(done.returncode, done.stdout, done.stderr)
 
 
-def run_python(program: str, *arguments: str, environ: Mapping[str, str] = ENVIRON) -> Result:
-    return run(sys.executable, "-c", program, *arguments, environ=environ)
+def run_python(program: str, *arguments: str, env: Mapping[str, str] | None = None) -> Result:
+    return run(sys.executable, "-c", program, *arguments, env=env)

@@ -14,7 +14,7 @@ import pytest
 
 from octavo import __version__
 from octavo.cli.app import VERBS
-from tests.cli.process import ENVIRON, OCTAVO, end, run, run_python, start
+from tests.cli.process import OCTAVO, end, environ, run, run_python, start
 from tests.cli.result import Octavo, Result, refused
 from tests.cli.tiny_model import TINY, write_tiny_model
 
@@ -47,8 +47,8 @@ def test_a_reader_that_leaves_ends_the_process_in_silence_and_a_full_disk_in_one
 
 def test_a_terminal_that_is_not_utf_8_shows_what_it_can(tmp_path: Path) -> None:
     model = write_tiny_model(tmp_path / "tiny.gguf", template="ä{{ 'é' }}")
-    environ = {name: ENVIRON[name] for name in ("PYTHONPATH", "PATH")}
-    ascii_only = {**environ, "PYTHONIOENCODING": "ascii"}
+    told = {name: environ()[name] for name in ("PYTHONPATH", "PATH")}
+    ascii_only = {**told, "PYTHONIOENCODING": "ascii"}
     result = end(start("inspect", str(model), "--template", env=ascii_only))
     assert (result.code, result.err) == (0, "")
     assert result.out.endswith("\n?{{ '?' }}\n")
@@ -176,8 +176,8 @@ def test_no_file_takes_the_place_of_a_closed_stream() -> None:
 
 def test_numpy_starts_no_threads_of_its_own() -> None:
     program = VERSION.format(line="import numpy; print(len(os.listdir('/proc/self/task')))")
-    environ = {name: value for name, value in ENVIRON.items() if name != "OPENBLAS_NUM_THREADS"}
-    assert run_python(program, environ=environ) == Result(0, f"octavo {__version__}\n1\n", "")
+    told = {name: value for name, value in environ().items() if name != "OPENBLAS_NUM_THREADS"}
+    assert run_python(program, env=told) == Result(0, f"octavo {__version__}\n1\n", "")
 
 
 def _no_library() -> ImportError:

@@ -15,7 +15,7 @@ import pytest
 
 from octavo.cli import history
 from octavo.cli.chat_input import ChatInput
-from tests.cli.process import ENVIRON
+from tests.cli.process import environ
 from tests.cli.terminal import Session
 from tests.cli.tiny_model import TINY
 
@@ -41,9 +41,9 @@ print("SAID" + json.dumps(said) + "END")
 
 
 def at_terminal(home: Path, *command: str) -> Session:
-    environ = {**ENVIRON, "OCTAVO_HOME": str(home), "TERM": "xterm"}
-    environ.pop("NO_COLOR", None)
-    return Session([sys.executable, *command], environ)
+    told = {**environ(), "OCTAVO_HOME": str(home), "TERM": "xterm"}
+    told.pop("NO_COLOR", None)
+    return Session([sys.executable, *command], told)
 
 
 def keyboard(home: Path, hide: str = "") -> Session:

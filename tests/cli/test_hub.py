@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from octavo import LLM, SamplingParams
-from tests.cli.process import ENVIRON, run, run_python
+from tests.cli.process import environ, run, run_python
 from tests.cli.result import GREEDY, Octavo, refused
 from tests.cli.tiny_model import TINY
 from tests.weights.hf.written import directory_of
@@ -32,9 +32,9 @@ def test_a_process_reads_its_environment_fetches_and_then_needs_no_network(
     hub: FakeHub, octavo: Octavo, tmp_path: Path
 ) -> None:
     own = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "own"), "no_proxy": "127.0.0.1"}
-    environ = {name: value for name, value in ENVIRON.items() if name[:3] != "HF_"} | own
+    told = {name: value for name, value in environ().items() if name[:3] != "HF_"} | own
     command = (sys.executable, "-m", "octavo", "run", NAME, "hi", *GREEDY)
-    first = run(*command, environ=environ)
+    first = run(*command, env=told)
     lines = first.err.splitlines()
     assert first.code == 0, first.err
     assert lines[0].startswith(f"downloading {NAME}, all but its weights: ")
@@ -42,7 +42,7 @@ def test_a_process_reads_its_environment_fetches_and_then_needs_no_network(
     assert first.out == octavo("run", str(tmp_path / "tiny"), "hi", *GREEDY).out
     assert not any(each.endswith(".gguf") for each in hub.gets())
     hub.asked.clear()
-    again = run(*command, environ={**environ, "HF_HUB_OFFLINE": "1"})
+    again = run(*command, env={**told, "HF_HUB_OFFLINE": "1"})
     assert (again.code, again.out, hub.asked) == (0, first.out, [])
     (figures,) = again.err.splitlines()
     assert figures.startswith("[")

@@ -27,7 +27,7 @@ from octavo.server import history
 from octavo.server.admission import PROMPTS_WAITING
 from octavo.server.config import ServerConfig
 from octavo.server.serve import serve
-from tests.cli.process import ENVIRON
+from tests.cli.process import environ
 from tests.gate import PATIENCE
 from tests.server.live import Client, until
 from tests.serving.stories import assert_nothing_held
@@ -60,7 +60,7 @@ class Apart(Client):
         root = str(Path(__file__).parents[2])
         path = os.pathsep.join([f"{root}/src", root])
         self._process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, text=True, env={**ENVIRON, "PYTHONPATH": path}
+            command, stdout=subprocess.PIPE, text=True, env={**environ(), "PYTHONPATH": path}
         )
         assert self._process.stdout is not None
         self.port = int(json.loads(self._process.stdout.readline()))

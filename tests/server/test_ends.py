@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.process import ENVIRON, end, run_python, start
+from tests.cli.process import end, environ, run_python, start
 from tests.cli.result import Result
 from tests.cli.tiny_model import TEMPLATE, write_tiny_model
 from tests.gate import PATIENCE
@@ -25,10 +25,10 @@ ENDLESS = {"prompt": "x", "ignore_eos": True, "max_tokens": 120, "stream": True}
 
 @contextmanager
 def serving(
-    path: Path, *flags: str, environ: Mapping[str, str] = ENVIRON
+    path: Path, *flags: str, env: Mapping[str, str] | None = None
 ) -> Iterator[tuple[subprocess.Popen[str], int]]:
     flags = ("--port", "0", "--json", "--threads", "1", *flags)
-    process = start("serve", str(path), *flags, env=environ)
+    process = start("serve", str(path), *flags, env=environ() if env is None else env)
     try:
         assert process.stdout is not None
         said = json.loads(process.stdout.readline())

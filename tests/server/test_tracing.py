@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from octavo.environment import traces_wanted
 from octavo.server.tracing import Tracing
-from tests.cli.process import ENVIRON, end
+from tests.cli.process import end, environ
 from tests.gate import PATIENCE
 from tests.server.live import Live, leave, until
 from tests.server.test_ends import ask, serving
@@ -85,7 +85,7 @@ def test_a_client_that_left(
 
 
 @pytest.mark.parametrize(
-    ("environ", "wanted"),
+    ("told", "wanted"),
     [({}, False),
      ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x"}, True),
      ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://x"}, True),
@@ -93,11 +93,11 @@ def test_a_client_that_left(
      ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x", "OTEL_TRACES_EXPORTER": "none"}, False)],
 )  # fmt: skip
 def test_who_asks_for_spans(
-    environ: dict[str, str], wanted: bool, monkeypatch: pytest.MonkeyPatch
+    told: dict[str, str], wanted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("ENDPOINT", "TRACES_ENDPOINT"):
         monkeypatch.delenv(f"OTEL_EXPORTER_OTLP_{name}", raising=False)
-    for name, value in environ.items():
+    for name, value in told.items():
         monkeypatch.setenv(name, value)
     assert traces_wanted() == wanted
 
@@ -120,7 +120,7 @@ def test_a_server_sends_them_before_it_ends(tiny_path: Path) -> None:
         thread.start()
         where = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.server_port}"}
         off = {"OTEL_EXPORTER_OTLP_COMPRESSION": "none"}
-        with serving(tiny_path, environ={**ENVIRON, **where, **off}) as (process, port):
+        with serving(tiny_path, env={**environ(), **where, **off}) as (process, port):
             with ask(port, ASKED) as response:
                 assert response.read()
             process.send_signal(signal.SIGTERM)
