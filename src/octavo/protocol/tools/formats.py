@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from octavo.errors import UsageError, unknown_option
 from octavo.protocol.answer import CallReader
 from octavo.protocol.tools import wrapper
-from octavo.protocol.tools.asked import Tools
+from octavo.protocol.tools.asked import Tool, Tools
 from octavo.protocol.tools.grammar import (
     Around,
     calls_beside,
@@ -27,6 +27,7 @@ from octavo.protocol.tools.grammar import (
     strict_grammar,
 )
 from octavo.protocol.tools.harmony.dialect import Harmony, is_harmony
+from octavo.protocol.tools.harmony.history import described
 from octavo.protocol.tools.hermes import OPENING, Hermes
 from octavo.protocol.tools.llama3 import Llama3
 from octavo.protocol.tools.mistral import ARGUMENTS, TAG, Mistral
@@ -129,11 +130,12 @@ class ToolFormat:
     ) -> tuple[list[dict[str, Any]], list[dict[str, Any]] | None]:
         """The messages to render, and the tools to tell the template of."""
         told = () if tools is None else tools.told
+        for_template: Callable[[Tool], dict[str, Any]] = Tool.for_template
         if isinstance(self.dialect, Harmony):
-            messages = self.dialect.history(messages)
+            messages, for_template = self.dialect.history(messages), described
         own = [self._with_own_ids(each) for each in messages]
         if not self.wrapped:
-            return own, [tool.for_template() for tool in told] or None
+            return own, [for_template(tool) for tool in told] or None
         text = self.system_text(tools) if tools is not None and told else None
         return wrapper.wrapped(own, text, self.dialect.written), None
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 TEMPLATE = (
     "<|start|>system<|message|>Effort: {{ reasoning_effort | default('medium') }}<|end|>"
-    "{% if tools %}<|start|>developer<|message|>{{ tools | tojson }}<|end|>{% endif %}"
+    "{% if tools %}<|start|>developer<|message|>{% for tool in tools %}"
+    "// {{ '' + tool.function.description }}\n{{ tool.function.name }}{% endfor %}"
+    "<|end|>{% endif %}"
     "{% set at = namespace(name=none, final=-1) %}"
     "{% for m in messages %}{% if m.role == 'assistant' and not m.tool_calls %}"
     "{% set at.final = loop.index0 %}{% endif %}{% endfor %}"

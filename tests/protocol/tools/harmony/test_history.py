@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from octavo.errors import UsageError
-from octavo.protocol.answer import Event, Reasoning, Text
+from octavo.protocol.answer import Event, Reasoning, Text, collect
 from octavo.protocol.chat import ChatRequest, parse_chat
 from octavo.protocol.conversation import Conversation, Turn
 from octavo.tokenizer.chat_template import ChatTemplate
@@ -100,16 +100,32 @@ def test_calls_of_one_answer_stand_one_by_one_with_their_results() -> None:
     assert rendered(asked, result("x", "?")) == f"{thought}{rome}{oslo}{returned('?')}"
 
 
+def test_a_tool_has_a_description_if_an_empty_one() -> None:
+    tools = [{"type": "function", "function": {"name": name, **more}} for name, more in (
+        ("f", {}), ("g", {"description": "Looks"}))]  # fmt: skip
+    found = turn(tools=tools)
+    text = ChatTemplate(TEMPLATE, "", "").render(found.messages, tools=found.tools)
+    assert "<|start|>developer<|message|>// \nf// Looks\ng<|end|>" in text
+
+
 def test_what_was_told_inline_is_taken_back_apart() -> None:
     reader = turn(inline=True).new_reader()
     text = f"{ANALYSIS}Hm.<|end|>{FINAL}Sun."
-    (told,) = [*reader.push(text), *reader.finish()]
-    assert told == Text("<think>\nHm.\n</think>\n\nSun.")
-    said = answer(told.text)
+    found = collect([*reader.push(text), *reader.finish()])
+    assert found.content == "<think>\nHm.\n</think>\n\nSun."
+    said = answer(found.content)
     assert rendered(said, HI, inline=True) == (
         f"{FINAL}Sun.<|end|><|start|>user<|message|>Weather?<|end|>"
     )
     assert "<think>" in rendered(said, HI)
+    calls = [call("1", city="Rome")]
+    for told in ("<think>\nHm.\n</think>", "<think>\nHm.\n</think>\n\n"):
+        asked = answer(told, tool_calls=calls)
+        assert rendered(asked, result("1", "sun"), inline=True) == (
+            f"{ANALYSIS}Hm.<|end|>{called(city='Rome')}{returned('sun')}"
+        )
+    twice = answer("<think>\na\n</think>\n\n<think>\nb\n</think>\n\nx", tool_calls=calls)
+    assert rendered(twice, inline=True) == f"{ANALYSIS}a\nb\nx<|end|>{called(city='Rome')}"
     cut = answer("<think>\nHm")
     assert f"{FINAL}<think>\nHm<|end|>" in rendered(cut, HI, inline=True)
 

@@ -1,6 +1,6 @@
-"""Earlier turns as Harmony's templates take them: reasoning under the name that they read, and of
-the calls of one answer each in a message of its own, its result behind it, since they write one
-call of a message and no more.
+"""Tools and earlier turns as Harmony's templates take them: reasoning under the name that they
+read, and of the calls of one answer each in a message of its own, its result behind it, since they
+write one call of a message and no more.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from octavo.protocol.tools.asked import Tool
 from octavo.protocol.tools.harmony.reader import CLOSING, OPENING
 
 _TOLD, _READ = "reasoning_content", "thinking"
+_OPENING, _CLOSING = OPENING.strip(), CLOSING.strip()
 _Message = Mapping[str, Any]
 
 
@@ -33,6 +35,12 @@ def as_written(messages: Sequence[_Message], *, inline: bool) -> list[dict[str, 
         at += len(results)
         found += _call_by_call(answer, results)
     return found
+
+
+def described(tool: Tool) -> dict[str, Any]:
+    """Return a tool for the template, which fails where one has no description."""
+    found = tool.for_template()
+    return {**found, "function": {"description": "", **found["function"]}}
 
 
 def _answer(message: _Message) -> dict[str, Any]:
@@ -61,9 +69,11 @@ def _call_by_call(answer: _Message, results: Sequence[_Message]) -> list[dict[st
 
 
 def _taken_apart(message: _Message) -> _Message:
-    """A text that begins with reasoning, as an answer was told, without it."""
-    content = message.get("content") or ""
-    if _TOLD in message or not content.startswith(OPENING):
-        return message
-    reasoning, closing, text = content.removeprefix(OPENING).partition(CLOSING)
-    return {**message, "content": text, _TOLD: reasoning} if closing else message
+    """A text that begins with reasoning, as an answer was told, without it. Clients may have cut
+    the blanks at its ends."""
+    text, thoughts = message.get("content") or "", []
+    while _TOLD not in message and text.lstrip().startswith(_OPENING) and _CLOSING in text:
+        thought, _, text = text.partition(_CLOSING)
+        thoughts.append(thought.lstrip().removeprefix(_OPENING).strip("\n"))
+        text = text.lstrip("\n")
+    return {**message, "content": text, _TOLD: "\n".join(thoughts)} if thoughts else message
