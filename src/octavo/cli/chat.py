@@ -23,7 +23,7 @@ from octavo.cli.answer import (
     read_template,
     sampling_sources,
 )
-from octavo.cli.channels import Channels
+from octavo.cli.channels import channels_of
 from octavo.cli.chat_input import QUOTES, ChatInput
 from octavo.cli.command import Group
 from octavo.cli.figures import pairs
@@ -131,7 +131,7 @@ class Conversation:
         self._screen = screen
         self._sampling = sampling
         self._template = template
-        self._channels = Channels(template or llm.template_for(tools=False), llm.tokenizer)
+        self._channels = channels_of(template or llm.template_for(tools=False), llm.tokenizer)
         self._transcript = Transcript(llm.tokenizer)
         self._answering = False
 

@@ -20,7 +20,7 @@ from octavo.cli.answer import (
     read_template,
     sampling_sources,
 )
-from octavo.cli.channels import Channels
+from octavo.cli.channels import Channels, channels_of
 from octavo.cli.command import Argument, Flag, Group
 from octavo.cli.figures import number
 from octavo.cli.flags import ENGINE, REQUEST, SAMPLING, AsJson, Model, with_flags
@@ -106,7 +106,8 @@ def run(
         ids = llm.encode_chat(
             _messages_of(system, text), chat_template=template, parse_special=parse_special
         )
-    channels = Channels(None if plain else template or llm.template_for(tools=False), llm.tokenizer)
+    own = None if plain else template or llm.template_for(tools=False)
+    channels = channels_of(own, llm.tokenizer)
     options = replace(options, begins_turn=not plain, shown_tokens=channels.shown_tokens)
     trace = StepTrace(llm, screen, start=text if plain else "") if trace_steps else None
     if several:
@@ -183,7 +184,8 @@ def _show_answers(output: RequestOutput, screen: Screen, channels: Channels) -> 
     for index, answer in enumerate(output.outputs, 1):
         if count > 1:
             screen.say(_header(answer, f"{index} of {count}"))
-        screen.say(channels.shown(answer.text))
+        shown = channels.reader()
+        screen.say(shown.push(answer.text) + shown.finish())
 
 
 def _header(answer: Completion, place: str) -> str:

@@ -38,6 +38,11 @@ _ENDS_IF_TYPED_CONTROL = frozenset(("</s>", "<eos>"))
 CONTROL_NAMES = _ENDS.union(_OTHER_NAMES.split())
 
 
+def has_channels(template: str) -> bool:
+    """Whether a chat template writes messages in channels, as Harmony's do."""
+    return "<|start|>" in template and "<|channel|>" in template
+
+
 def ends(control_names: Iterable[str]) -> frozenset[str]:
     """Return which of a vocabulary's control tokens end an answer."""
     found = (_ENDS | _ENDS_IF_TYPED_CONTROL).intersection(control_names)

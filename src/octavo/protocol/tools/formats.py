@@ -26,12 +26,13 @@ from octavo.protocol.tools.grammar import (
     calls_grammar,
     strict_grammar,
 )
-from octavo.protocol.tools.harmony.dialect import Harmony, is_harmony
+from octavo.protocol.tools.harmony.dialect import Harmony
 from octavo.protocol.tools.harmony.history import described
 from octavo.protocol.tools.hermes import OPENING, Hermes
 from octavo.protocol.tools.llama3 import Llama3
 from octavo.protocol.tools.mistral import ARGUMENTS, TAG, Mistral
 from octavo.protocol.tools.reader import TextReader
+from octavo.tokenizer.control_names import has_channels
 
 _NO_JSON = ("<function=", "<arg_key>", "<tool_sep>")  # calls between Hermes' tags in other forms
 _ALPHABET = string.ascii_letters + string.digits
@@ -176,7 +177,7 @@ def tool_format_of(template: str | None, forced: str | None = None) -> ToolForma
 
 
 def _dialect_of(template: str) -> str | None:
-    if is_harmony(template):
+    if has_channels(template):
         return Harmony.name
     if any(tag in template for tag in _NO_JSON):
         return None

@@ -20,7 +20,6 @@ from octavo.protocol.tools.harmony.header import (
     CONSTRAIN,
     FUNCTIONS,
     MESSAGE,
-    START,
     TAGS,
     Channel,
 )
@@ -100,7 +99,3 @@ class Harmony:
     ) -> GrammarSpec | None:
         """What an answer is held to: calls, what the body asks for, or either. Raises BodyError."""
         return held_to(own, tools, self.opened, control, begins=self.begins)
-
-
-def is_harmony(template: str) -> bool:
-    return START in template and CHANNEL in template
