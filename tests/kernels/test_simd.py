@@ -39,6 +39,12 @@ def test_fma_rounds_once_except_on_base(isa: str) -> None:
         near32 = -x * y  # cancellation: only the rounding error of the product is left
         for p, q, r in ((a, b, c), (x, y, z), (x, y, near32)):
             check(run(isa, "fma", F32, p, q, r), fma(p, q, r, isa != "base"))
+    # Halfway between two floats but for the product's last bit, for which float64 has no room.
+    odd = np.arange(1, 129, 2, dtype=F32)
+    for half, c in ((2.0**-12, 1 + odd * F32(2.0**-23)), (2.0**-75, odd * F32(2.0**-149))):
+        p, q = (np.full(128, (1 + end) * half, F32) for end in (2.0**-23, -(2.0**-23)))
+        c = np.concatenate([c, -c])
+        check(run(isa, "fma", F32, p, q, c), fma(p, q, c, isa != "base"))
     a = np.full(16, 1 + 2.0**-12, F32)
     known = run(isa, "fma", F32, a, a, np.full(16, -1 - 2.0**-11, F32))
     assert known[0, 0] == (0.0 if isa == "base" else 2.0**-24)
