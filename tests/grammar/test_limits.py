@@ -46,8 +46,9 @@ def test_how_long_a_text_has_to_be_is_kept_where_it_costs_too_much_to_look_ahead
     state = Compiler(vocabulary())(GrammarSpec.of(json=schema)).start()
     quote = BYTE + ord('"')
     state.accept(quote)
-    for _ in range(1_500):
-        assert quote not in allowed(state)
+    for left in range(1_500, 0, -1):
+        if left % 20 == 0 or left < 20:  # what is allowed takes most of a step's time
+            assert quote not in allowed(state)
         state.accept(BYTE + ord("a"))
     assert quote in allowed(state)
 

@@ -142,7 +142,8 @@ def main() -> None:
     llms: list[LLM] = []
 
     def load() -> tuple[AsyncEngine, str]:
-        llm = LLM(given.model, threads=1, block_size=16, max_batch_tokens=512)
+        # Memory of a cache that is cleared goes back at once, not after some seconds of rest.
+        llm = LLM(given.model, threads=1, block_size=16, max_batch_tokens=512, kv_idle=0.1)
         llms.append(llm)
         engine: Any = llm.loop.engine
         engine.step = failing(engine.step, lambda: os.write(failed.fileno(), b"."))
