@@ -63,4 +63,5 @@ def check_text(name: str, value: object) -> None:
 
 def check_choice(name: str, value: object, choices: Sequence[object]) -> None:
     if not any(type(choice) is type(value) and choice == value for choice in choices):
-        raise UsageError(f"{name}={value!r}: expected one of {', '.join(map(str, choices))}")
+        known = ", ".join(str(each) for each in choices if each is not None)
+        raise UsageError(f"{name}={value!r}: expected one of {known}")

@@ -12,9 +12,9 @@ import pytest
 
 from octavo.constraint import Constraint
 from octavo.errors import ConstraintError
-from octavo.grammar import GrammarSpec
+from octavo.grammar import GrammarSpec, library
 from octavo.grammar.library import Compiler
-from tests.grammar.toy import BYTE, allowed, vocabulary
+from tests.grammar.toy import BYTE, accepts, allowed, vocabulary
 
 # Each text of a and b needs states of its own.
 SPEC = GrammarSpec.of(regex="(a|b)*a(a|b){12}c")
@@ -69,3 +69,26 @@ def test_an_answer_that_is_beyond_the_limit_alone_ends() -> None:
     assert masks(tight, b"aa")  # the next one begins anew
     with pytest.raises(ConstraintError, match="beyond the limits"):
         masks(tight, TEXTS[1])
+
+
+def any_of(properties: int) -> Constraint:
+    each = {f"p{i}": {"type": "null"} for i in range(properties)}
+    schema = {"type": "object", "properties": each, "additionalProperties": False}
+    return Compiler(vocabulary())(GrammarSpec.of(json=schema))
+
+
+def test_any_of_a_thousand_properties_may_come_next() -> None:
+    assert accepts(any_of(1_000), '{"p1":null,"p999":null}')
+
+
+def test_what_a_matcher_of_its_own_refuses_too_is_not_asked_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """To make one takes as long as to compile, and a step would wait for it."""
+    monkeypatch.setattr(library, "_ROW_ITEMS", 100)
+    full = any_of(100)
+    state, shared = full.start(), full._shared  # type: ignore[attr-defined]
+    state.accept(BYTE + ord("{"))
+    with pytest.raises(ConstraintError, match=r"beyond the limits of its grammar: .*row has"):
+        allowed(state)
+    assert full._shared is shared  # type: ignore[attr-defined]

@@ -26,8 +26,12 @@ _BLANKS = r"[\x20\x0A\x0D\x09]{1,32}"  # unbounded, small models fill the answer
 # Each step may spend as much to find out whether a text can still come to an end: some 7 ms. The
 # library's own 1,000,000 are 40 ms, of `^a*$` with a minLength of 5,000 in each step.
 _FUEL = 200_000
+# Where any of 1,000 properties may come next, a row of the parser has four items of each. By the
+# library's own 2,000 answers to such schemas would end at once.
+_ROW_ITEMS = 5_000
 _SPELLINGS, _SHORT = 4_096, 64  # texts kept, and the bytes of the longest
 _SPELLED = 1_024  # bytes of a text that are spelled: far more than a token has
+_ROW_IS_FULL = "Current row has"  # as the library says it
 _NOTHING = "allows nothing that the model has a token for"
 _BLANKS_FIRST = r"BLANKS: /[\x20\x0A\x0D\x09]{1,8}/"
 
@@ -42,7 +46,10 @@ class Compiler:
         # The library sees ends that the vocabulary does not have, where it has none.
         self._num_words = -(-self._tokenizer.vocab_size // 32)
         self._limits = LLParserLimits(
-            initial_lexer_fuel=_FUEL, max_lexer_states=most_states, verbose_errors=False
+            initial_lexer_fuel=_FUEL,
+            max_lexer_states=most_states,
+            max_items_in_row=_ROW_ITEMS,
+            verbose_errors=False,
         )
         # Masks are asked for by one thread, the engine's, which needs them quickly.
         self._words = np.zeros(self._num_words, np.uint32)
@@ -110,8 +117,9 @@ class GrammarState:
         compiler = self._grammar.compiler
         mask = compiler.mask(self._matcher)
         if self._matcher.is_error():
-            self._ask_again()
-            mask = compiler.mask(self._matcher)
+            if self._may_differ_alone:
+                self._ask_again()
+                mask = compiler.mask(self._matcher)
             if self._matcher.is_error():
                 raise _end(self._matcher.get_error())
         if len(words) == len(mask):
@@ -126,7 +134,7 @@ class GrammarState:
 
     def accept(self, token: int) -> None:
         self._tokens.append(token)
-        if not self._matcher.consume_token(token):
+        if not self._matcher.consume_token(token) and self._may_differ_alone:
             self._ask_again()
 
     def fork(self) -> ConstraintState:
@@ -135,6 +143,12 @@ class GrammarState:
     @property
     def is_done(self) -> bool:
         return self._matcher.is_stopped() and not self._matcher.is_error()
+
+    @property
+    def _may_differ_alone(self) -> bool:
+        """Whether a matcher that shares nothing may go on. Not where a row of the parser is full:
+        it would be so again, and to make a matcher takes as long as to compile, in a step."""
+        return _ROW_IS_FULL not in self._matcher.get_error()
 
     def _ask_again(self) -> None:
         """Go on in a matcher of its own, which may refuse too."""
