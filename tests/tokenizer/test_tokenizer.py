@@ -55,6 +55,10 @@ def test_end_tokens_are_the_stated_ones_and_the_well_known_control_tokens() -> N
     spec.tokens[0] = "<|call|>"
     spec = replace(spec, eot_id=None, eos_id=None)
     assert Tokenizer.from_spec(spec).eos_ids == {0, 1}  # <|end|> ends a part of an answer
+    end = spec.tokens.index("<|end|>")
+    assert Tokenizer.from_spec(replace(spec, eot_id=end)).eos_ids == {0, 1}  # whatever a file says
+    spec.tokens[0] = "<|im_end|>"
+    assert Tokenizer.from_spec(replace(spec, eot_id=end)).eos_ids == {0, 1, end}
 
 
 TURNS = (

@@ -46,7 +46,11 @@ def has_channels(template: str) -> bool:
 def ends(control_names: Iterable[str]) -> frozenset[str]:
     """Return which of a vocabulary's control tokens end an answer."""
     found = (_ENDS | _ENDS_IF_TYPED_CONTROL).intersection(control_names)
-    # where an answer has parts, <|end|> ends a part
-    if {"<|return|>", "<|call|>"} <= found or {"<|calls|>", "<|flush|>"} <= found:
-        return found - {"<|end|>"}
-    return found
+    return found - ends_of_parts(found)
+
+
+def ends_of_parts(control_names: Iterable[str]) -> frozenset[str]:
+    """Return which of a vocabulary's control tokens end a part of an answer, and not the answer."""
+    found = frozenset(control_names)
+    has_parts = {"<|return|>", "<|call|>"} <= found or {"<|calls|>", "<|flush|>"} <= found
+    return found & {"<|end|>"} if has_parts else frozenset()

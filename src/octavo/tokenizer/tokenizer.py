@@ -18,7 +18,7 @@ import tokenizers
 
 from octavo.errors import UsageError
 from octavo.tokenizer import chat, plain_text
-from octavo.tokenizer.control_names import ends
+from octavo.tokenizer.control_names import ends, ends_of_parts
 from octavo.tokenizer.long_text import LongTexts, TooManyTokensError
 from octavo.tokenizer.messages import read_messages, read_tools
 from octavo.tokenizer.spec import TokenizerSpec
@@ -48,6 +48,8 @@ class Tokenizer:
         opaque = (spec.tokens[i] for i in spec.user_defined_ids)
         self._specials = SpecialMatcher(control, opaque)
         stated = {i for i in (spec.eos_id, spec.eot_id, *spec.end_ids) if i is not None}
+        # Stated as an end, what ends a part (as a channel) would cut answers at the first.
+        stated -= {control[name] for name in ends_of_parts(control)}
         self.eos_ids = frozenset(stated | {control[name] for name in ends(control)})
 
     @classmethod
