@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
+from typing import Any
 
 from hypothesis import strategies as st
 
@@ -65,12 +67,19 @@ def model_of(shape: Shape, type: GGMLType) -> TinyModel:
     return random_model(build(shape), ALONE, type=type)
 
 
+def kv_of(options: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    """Return what options say of K and V."""
+    return tuple((name, options[name]) for name in ("kv_dtype", "kv_sinks") if name in options)
+
+
 @lru_cache(16)
-def alone_of(shape: Shape, type: GGMLType, kv_dtype: str, block_size: int) -> Alone:
+def alone_of(
+    shape: Shape, type: GGMLType, kv: tuple[tuple[str, Any], ...], block_size: int
+) -> Alone:
     """Sinks are a block: with them bits depend on its size."""
-    size = block_size if EngineConfig(kv_dtype=kv_dtype).sink_tokens else 32
+    size = block_size if EngineConfig.parse(dict(kv)).sink_tokens else 32
     runner = make_runner(
         model_of(shape, type), ALONE, num_blocks=14 * 32 // size, max_rows=14 * 32,
-        kv_dtype=kv_dtype, block_size=size,
+        block_size=size, **dict(kv),
     )  # fmt: skip
     return Alone(runner, frozenset({EOS}))

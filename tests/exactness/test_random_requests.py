@@ -9,7 +9,7 @@ time; `--octavo-long-fuzz` makes a long one that never is.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import count, product
 from typing import Any
@@ -32,7 +32,7 @@ from octavo.sampling_params import SamplingParams
 from octavo.weights.ggml_type import GGMLType
 from tests.exactness.probe import Fault, Tokens
 from tests.exactness.programs import Shape
-from tests.exactness.random_models import ALONE, alone_of, model_of, shapes
+from tests.exactness.random_models import ALONE, alone_of, kv_of, model_of, shapes
 from tests.exactness.watched_engine import WatchedEngine
 from tests.sums import Sums
 
@@ -91,12 +91,13 @@ def text(vocab: int, which: int) -> Tokens:
 
 class RandomRequests(RuleBasedStateMachine):
     given: dict[str, Any]  # options that all examples have
+    shapes: st.SearchStrategy[Shape]
     pool: native.ThreadPool
     seen: Counter[str]
     going = False
 
     @initialize(
-        shape=shapes,
+        shape=st.runner().flatmap(lambda machine: machine.shapes),
         type=st.sampled_from([GGMLType.Q4_1, GGMLType.BF16]),
         options=engines,
         halves=st.sampled_from([1, 2, 4]),
@@ -109,7 +110,7 @@ class RandomRequests(RuleBasedStateMachine):
         # it there is room for pins.
         self.context = halves * options["num_blocks"] * options["block_size"] // 2
         options["context"] = self.context
-        alone = alone_of(shape, type, options["kv_dtype"], options["block_size"])
+        alone = alone_of(shape, type, kv_of(options), options["block_size"])
         self.watched = WatchedEngine(model_of(shape, type), self.pool, alone, self.seen, **options)
         self.going = True
 
@@ -247,14 +248,19 @@ reason: disabled / reason: needs-all-rows
 
 def test_no_request_ever_notices_another(pytestconfig: pytest.Config) -> None:
     long = pytestconfig.getoption("--octavo-long-fuzz")
-    run_engines(1_000_000 if long else 10_000, ("bf16", "f32", "int8"), EVENTS, long)
+    kv = [{"kv_dtype": dtype} for dtype in ("bf16", "f32", "int8")]
+    run_engines(1_000_000 if long else 10_000, kv, EVENTS, long)
 
 
-def run_engines(steps: int, kv_dtypes: Sequence[str], wanted: str, long: bool) -> None:
-    """So many steps, or a few more; every one of the events has to happen in them."""
+def run_engines(
+    steps: int, kv: Sequence[Mapping[str, Any]], wanted: str, long: bool,
+    *, shapes: st.SearchStrategy[Shape] = shapes, examples: int = 7,
+) -> None:  # fmt: skip
+    """So many steps, or a few more, with each of the options of K and V; every one of the events
+    has to happen in them."""
     seen: Counter[str] = Counter()
     for number in count():
-        run_every_kind_of_engine(number, kv_dtypes, seen, long)
+        run_every_kind_of_engine(number, kv, seen, long, shapes, examples)
         if seen["step"] >= steps:
             break
     for name, times in sorted(seen.items()):
@@ -264,23 +270,23 @@ def run_engines(steps: int, kv_dtypes: Sequence[str], wanted: str, long: bool) -
 
 
 def run_every_kind_of_engine(
-    number: int, kv_dtypes: Sequence[str], seen: Counter[str], long: bool
-) -> None:
+    number: int, kv: Sequence[Mapping[str, Any]], seen: Counter[str], long: bool,
+    shapes: st.SearchStrategy[Shape], examples: int,
+) -> None:  # fmt: skip
     """Every third on two threads, in the next run others: with tiny models most of the time goes
     into threads that wait for each other."""
-    kinds = product(kv_dtypes, ("lru", "cost"), ("fcfs", "longest-prefix"))
-    for i, options in enumerate(kinds, number):
-        given = dict(zip(("kv_dtype", "eviction", "schedule"), options, strict=True))
+    kinds = product(kv, ("lru", "cost"), ("fcfs", "longest-prefix"))
+    for i, (of_kv, eviction, schedule) in enumerate(kinds, number):
+        given = {**of_kv, "eviction": eviction, "schedule": schedule}
         pool = TOGETHER if i % 3 == 2 else ALONE
         # Of another name, since what is random in the short run follows from the name.
-        machine = type(
-            f"run {number}{options}", (RandomRequests,),
-            {"seen": seen, "given": given, "pool": pool},
-        )  # fmt: skip
+        name = f"run {number}{(*of_kv.values(), eviction, schedule)}"
+        attributes = {"seen": seen, "given": given, "shapes": shapes, "pool": pool}
+        machine = type(name, (RandomRequests,), attributes)
         run_state_machine_as_test(
             machine,
             settings=settings(
-                max_examples=7,
+                max_examples=examples,
                 stateful_step_count=100,
                 derandomize=not long,
                 phases=[Phase.generate, Phase.shrink] if long else [Phase.generate],

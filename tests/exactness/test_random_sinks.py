@@ -19,4 +19,5 @@ no room / resume / preempt / step taken back / rows compared
 
 def test_no_request_notices_another_where_sinks_are_apart(pytestconfig: pytest.Config) -> None:
     long = pytestconfig.getoption("--octavo-long-fuzz")
-    run_engines(10_000 if long else 1, ("int4", "k=int4,v=int8"), EVENTS, long)
+    kv = [{"kv_dtype": dtype} for dtype in ("int4", "k=int4,v=int8")]
+    run_engines(10_000 if long else 1, kv, EVENTS, long)
