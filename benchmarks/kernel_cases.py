@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,9 @@ HEIGHT, WIDTH = 256, 768  # rows and columns of a weight
 ROWS = (1, 6, 48, 512)
 CONTEXT, GROUP = 2048, 3  # tokens attended to; query heads of the KV head
 PREFILL, DECODE = 16, 1  # query tokens
+DIMS = (64, 128)  # of heads, in every format of K and V
+WIDE_DIMS = ((512, 512), (576, 512))  # of K and of V: Gemma 4's full layers, DeepSeek-V2's latent
+WIDE_FORMATS = ("bf16", "int8")
 MOST_SECONDS = 0.002  # of one timing, or one call if that takes longer
 LONG_SECONDS = 0.001  # of a call in which another process may have its turn
 
@@ -68,11 +72,14 @@ def cases(isa: str, rows: tuple[int, ...] = ROWS) -> Iterator[Case]:
     for format, limit in limits.items():
         for count in rows:
             yield _matmul(isa, format, count, limit)
-    for kv in KV_FORMATS:
-        limit = {"bf16": bf16, "int8": "int8", "int4": "int8"}.get(kv, "f32")
-        for dim in (64, 128):
-            for tokens in (PREFILL, DECODE):
-                yield _attention(isa, kv, dim, tokens, limit)
+    of_kv = {kv: {"bf16": bf16, "f32": "f32"}.get(kv, "int8") for kv in KV_FORMATS}
+    for kv, limit in of_kv.items():
+        for dim, tokens in product(DIMS, (PREFILL, DECODE)):
+            yield _attention(isa, kv, (dim, dim), tokens, limit)
+    for kv, dims, tokens in product(WIDE_FORMATS, WIDE_DIMS, (PREFILL, DECODE)):
+        yield _attention(isa, kv, dims, tokens, of_kv[kv])
+    for kv, rounded, tokens in product(WIDE_FORMATS, (False, True), (PREFILL, DECODE)):
+        yield _attention(isa, kv, (64, 64), tokens, of_kv[kv], "rounded" if rounded else "slopes")
     for kind in ("A32", "ABF16", "ABF16X2", "AF32"):
         yield _quantize(isa, kind)
 
@@ -94,27 +101,37 @@ def _quantize(isa: str, kind: str) -> Case:
     return Case(f"quantise {kind}", "read", x.nbytes, timed)
 
 
-def _attention(isa: str, kv: str, dim: int, tokens: int, limit: str) -> Case:
-    layout = native.KVLayout(1, 1, dim, dim, kv, kv, 64)
+def _attention(
+    isa: str, kv: str, dims: tuple[int, int], tokens: int, limit: str, slopes: str = ""
+) -> Case:
+    """`slopes`: of ALiBi, "slopes" or "rounded"."""
+    k_dim, v_dim = dims
+    layout = native.KVLayout(1, 1, k_dim, v_dim, kv, kv, 64)
     blocks = CONTEXT // 64
     pages = _aligned(blocks * layout.block_stride)
     table, positions = np.arange(blocks, dtype=np.int32), np.arange(CONTEXT, dtype=np.int32)
-    draw = np.random.default_rng(dim)
-    k, v = draw.standard_normal((2, CONTEXT, 1, dim), np.float32)
+    draw = np.random.default_rng(k_dim)
+    k = draw.standard_normal((CONTEXT, 1, k_dim), np.float32)
+    v = draw.standard_normal((CONTEXT, 1, v_dim), np.float32)
     native.write_kv(isa, pages, layout, table, positions, 0, k, v)
-    q = draw.standard_normal((tokens, GROUP, dim), np.float32)
-    out, first = np.empty_like(q), CONTEXT - tokens
+    q = draw.standard_normal((tokens, GROUP, k_dim), np.float32)
+    out, first = np.empty((tokens, GROUP, v_dim), np.float32), CONTEXT - tokens
+    of_heads = np.array([0.5, 0.25, 0.125], np.float32) if slopes else None
 
     def once() -> float:
         begin = time.perf_counter()
-        native.attention(isa, out, q, pages, layout, table, 0, first, dim**-0.5)
+        native.attention(
+            isa, out, q, pages, layout, table, 0, first, k_dim**-0.5,
+            slopes=of_heads, rounded_slopes=slopes == "rounded",
+        )  # fmt: skip
         return time.perf_counter() - begin
 
     seen = sum(first + i + 1 for i in range(tokens))
+    width = f"{k_dim}" if k_dim == v_dim else f"{k_dim}/{v_dim}"
     return Case(
-        f"attention {kv} {dim} x {tokens * GROUP}",
+        " ".join(filter(None, ("attention", kv, width, slopes, f"x {tokens * GROUP}"))),
         limit,
-        4.0 * dim * GROUP * seen,
+        2.0 * (k_dim + v_dim) * GROUP * seen,
         _timed(lambda repeats: min(once() for _ in range(repeats))),
     )
 

@@ -16,6 +16,9 @@ def test_every_format_is_measured_at_every_size() -> None:
     assert len(set(names)) == len(names)
     wanted = {f"{name} x {rows}" for name in TYPE_OF for rows in (1, 7)}
     wanted |= {f"attention {kv} {d} x {n}" for kv in KV_FORMATS for d in (64, 128) for n in (3, 48)}
+    wanted |= {
+        f"attention bf16 {dims} x 48" for dims in ("512", "576/512", "64 slopes", "64 rounded")
+    }
     assert wanted - set(names) == set()
 
 
