@@ -33,7 +33,8 @@ int32_t format_of(const char* name, const std::string& text) {
 }
 
 KVLayout make_layout(int32_t layers, int32_t kv_heads, int32_t k_dim, int32_t v_dim,
-                     const std::string& k_format, const std::string& v_format, int32_t block_size) {
+                     const std::string& k_format, const std::string& v_format, int32_t block_size,
+                     bool v_aliases_k) {
   const auto good_dim = [](int32_t d) { return d >= 16 && d <= kAttentionMaxDim && d % 16 == 0; };
   expect(layers >= 1, "layers", "at least 1", layers);
   expect(kv_heads >= 1, "kv_heads", "at least 1", kv_heads);
@@ -43,19 +44,25 @@ KVLayout make_layout(int32_t layers, int32_t kv_heads, int32_t k_dim, int32_t v_
   expect(block_size == 16 || block_size == 32 || block_size == 64, "block_size", "16, 32 or 64",
          block_size);
   const int32_t k = format_of("k_format", k_format), v = format_of("v_format", v_format);
+  if (v_aliases_k) {
+    if (k != v || !kKVFormatTable[k].gives_v)
+      throw nb::value_error("v_aliases_k: expected K and V of one format that gives V");
+    expect(v_dim <= k_dim, "v_dim", "at most k_dim where V is a part of K", v_dim);
+  }
   // Larger sizes would leave int64 when strides are multiplied.
   const int64_t head_bytes = block_size * (kv_row_bytes(k, k_dim) + kv_row_bytes(v, v_dim));
   expect(kv_heads <= kMaxBlockBytes / head_bytes / layers, "layers and kv_heads",
          "blocks below 2^40 bytes", kv_heads);
-  return kv_layout(layers, kv_heads, k_dim, v_dim, k, v, block_size);
+  return kv_layout(layers, kv_heads, k_dim, v_dim, k, v, block_size, v_aliases_k);
 }
 
-// The table of formats in Python: of each its name, bits, scale_bytes, group, k_layout and
-// v_layout.
+// The table of formats in Python: of each its name, bits, scale_bytes, group, gives_v, k_layout
+// and v_layout.
 nb::tuple kv_formats() {
   nb::list rows;
   for (const KVFormatRow& f : kKVFormatTable)
-    rows.append(nb::make_tuple(f.name, f.bits, f.scale_bytes, f.group, f.k_layout, f.v_layout));
+    rows.append(
+        nb::make_tuple(f.name, f.bits, f.scale_bytes, f.group, f.gives_v, f.k_layout, f.v_layout));
   return nb::tuple(rows);
 }
 
@@ -88,13 +95,19 @@ const AttentionKernels& attention_of(const std::string& isa) {
   return *kernels;
 }
 
-// positions (tokens); k (tokens, kv_heads, k_dim); v (tokens, kv_heads, v_dim)
+// positions (tokens); k (tokens, kv_heads, k_dim); v (tokens, kv_heads, v_dim), none where it is a
+// part of k
 void write_kv(const std::string& isa, Array<uint8_t, 1> pages, const KVLayout& layout,
               Array<const int32_t, 1> block_table, Array<const int32_t, 1> positions, int32_t layer,
-              Array<const float, 3> k, Array<const float, 3> v) {
+              Array<const float, 3> k, const std::optional<Array<const float, 3>>& given_v) {
   const AttentionKernels& kernels = attention_of(isa);
   const int64_t tokens = positions.shape(0);
   check_pages(layout, pages.data(), pages.size(), layer);
+  if (given_v.has_value() == layout.v_aliases_k)
+    throw nb::value_error(layout.v_aliases_k ? "v: expected None, for it is a part of k"
+                                             : "v: expected an array, got None");
+  const Array<const float, 3>& v = given_v ? *given_v : k;
+  const int32_t v_dim = given_v ? layout.v_dim : layout.k_dim;
   expect((int64_t)k.shape(0) == tokens, "k", std::to_string(tokens) + " tokens", k.shape(0));
   expect((int64_t)v.shape(0) == tokens, "v", std::to_string(tokens) + " tokens", v.shape(0));
   expect((int32_t)k.shape(1) == layout.kv_heads, "k", std::to_string(layout.kv_heads) + " heads",
@@ -103,8 +116,7 @@ void write_kv(const std::string& isa, Array<uint8_t, 1> pages, const KVLayout& l
          v.shape(1));
   expect((int32_t)k.shape(2) == layout.k_dim, "k", std::to_string(layout.k_dim) + " dims",
          k.shape(2));
-  expect((int32_t)v.shape(2) == layout.v_dim, "v", std::to_string(layout.v_dim) + " dims",
-         v.shape(2));
+  expect((int32_t)v.shape(2) == v_dim, "v", std::to_string(v_dim) + " dims", v.shape(2));
   for (int64_t i = 0; i < tokens; i++) {
     const int64_t position = positions.data()[i];
     expect(position >= 0, "positions", "at least 0", position);
@@ -117,7 +129,7 @@ void write_kv(const std::string& isa, Array<uint8_t, 1> pages, const KVLayout& l
     for (int32_t head = 0; head < layout.kv_heads; head++) {
       const int64_t row = i * layout.kv_heads + head;
       kernels.write_kv(&layout, pages.data(), block, position % layout.block_size, layer, head,
-                       k.data() + row * layout.k_dim, v.data() + row * layout.v_dim);
+                       k.data() + row * layout.k_dim, v.data() + row * v_dim);
     }
   }
 }
@@ -225,12 +237,13 @@ void bind_attention(nb::module_& m) {
   nb::class_<KVLayout>(m, "KVLayout", "Strides, in bytes, of the KV pages of one layer group.")
       .def("__init__",
            [](KVLayout* self, int32_t layers, int32_t kv_heads, int32_t k_dim, int32_t v_dim,
-              const std::string& k_format, const std::string& v_format, int32_t block_size) {
-    new (self)
-        KVLayout(make_layout(layers, kv_heads, k_dim, v_dim, k_format, v_format, block_size));
+              const std::string& k_format, const std::string& v_format, int32_t block_size,
+              bool v_aliases_k) {
+    new (self) KVLayout(
+        make_layout(layers, kv_heads, k_dim, v_dim, k_format, v_format, block_size, v_aliases_k));
   },
            "layers"_a, "kv_heads"_a, "k_dim"_a, "v_dim"_a, "k_format"_a, "v_format"_a,
-           "block_size"_a)
+           "block_size"_a, "v_aliases_k"_a = false)
       .def_ro("layers", &KVLayout::layers)
       .def_ro("kv_heads", &KVLayout::kv_heads)
       .def_ro("k_dim", &KVLayout::k_dim)
@@ -238,6 +251,7 @@ void bind_attention(nb::module_& m) {
       .def_prop_ro("k_format", [](const KVLayout& l) { return kKVFormatTable[l.k_format].name; })
       .def_prop_ro("v_format", [](const KVLayout& l) { return kKVFormatTable[l.v_format].name; })
       .def_ro("block_size", &KVLayout::block_size)
+      .def_ro("v_aliases_k", &KVLayout::v_aliases_k)
       .def_ro("k_head_stride", &KVLayout::k_head_stride)
       .def_ro("v_head_stride", &KVLayout::v_head_stride)
       .def_ro("v_offset", &KVLayout::v_offset)
@@ -251,7 +265,7 @@ void bind_attention(nb::module_& m) {
   m.attr("MAX_CONTEXT") = kAttentionMaxContext;
   m.def("write_kv", &write_kv, "isa"_a, "pages"_a.noconvert(), "layout"_a,
         "block_table"_a.noconvert(), "positions"_a.noconvert(), "layer"_a, "k"_a.noconvert(),
-        "v"_a.noconvert(), "Write K and V of one sequence's tokens into their pages.");
+        "v"_a.noconvert().none(), "Write K and V of one sequence's tokens into their pages.");
   m.def("attention", &attention, "isa"_a, "out"_a.noconvert(), "q"_a.noconvert(),
         "pages"_a.noconvert(), "layout"_a, "block_table"_a.noconvert(), "layer"_a,
         "first_position"_a, "scale"_a, "window"_a = 0, "softcap"_a = 0.0f,

@@ -125,10 +125,15 @@ static inline bool attention_has_state(const AttentionArgs* a, int32_t row0, int
 }
 // Floats of one (token, head) row's state over one chunk.
 static inline int64_t attention_partial_floats(const KVLayout* layout) { return layout->v_dim + 2; }
+// Of a tile's V, which is made of its K where pages have no other.
+static inline int64_t attention_values_bytes(const KVLayout* layout) {
+  return layout->v_aliases_k ? kAttentionTile * kv_row_bytes(layout->v_format, layout->v_dim) : 0;
+}
 // Scratch of one thread, 64-byte aligned; enough for any rows and any level.
 static inline int64_t attention_scratch_bytes(const KVLayout* layout) {
   const int64_t rows = kAttentionGroupRows + 16;  // passes are padded to a size that has a kernel
-  return rows * 4 * (2 * (int64_t)layout->k_dim + 2 * layout->v_dim);
+  return rows * 4 * (2 * (int64_t)layout->k_dim + 2 * layout->v_dim) +
+         2 * attention_values_bytes(layout);
 }
 
 struct KVAddress {

@@ -19,6 +19,7 @@ struct Split {  // `total` rows in `count` even runs of at most `most_rows`
 struct Group {
   Pass passes[kAttentionGroupRows / kPassRows];
   int32_t count;
+  uint8_t* values[2];  // room for the V of a tile and of the one before, where pages have K alone
 };
 
 // Of all passes.

@@ -41,12 +41,19 @@ struct Scratch {   // all of kAttentionGroupRows rows
   uint8_t* q;      // [passes][kPassRows * k_dim * 4], and as much again for sinks or a beginning
   float* chunk_o;  // [passes][kPassRows][v_dim]
   float* total_o;
+  uint8_t* values;
   Scratch(void* memory, const KVLayout* l) {
     q = (uint8_t*)memory;
     chunk_o = (float*)(q + 2 * packed_q_bytes(l));
     total_o = chunk_o + (int64_t)kAttentionGroupRows * l->v_dim;
+    values = (uint8_t*)(total_o + (int64_t)kAttentionGroupRows * l->v_dim);
   }
 };
+
+static void give_room(Group* group, const Scratch& scratch, const KVLayout* l) {
+  group->values[0] = scratch.values;
+  group->values[1] = scratch.values + attention_values_bytes(l);
+}
 
 // Row = (token - row0) * group + head of the call.
 static float* out_row(const AttentionArgs* a, int row0, int row, float* out) {
@@ -87,6 +94,7 @@ static void attend_group(const AttentionArgs* a, int row0, int kv_head, int begi
   const int v_dim = a->layout->v_dim;
   Group group;
   Totals totals[kAttentionGroupRows / kPassRows];
+  give_room(&group, scratch, a->layout);
   begin_group(&group, a, row0, begin, count, scratch.q, scratch.chunk_o);
   for (int i = 0; i < group.count; i++)
     begin_totals(totals + i, scratch.total_o + (int64_t)i * kPassRows * v_dim, v_dim);
@@ -121,6 +129,7 @@ static void attend_chunk(const AttentionArgs* a, int32_t row0, int32_t row1, int
   const int v_dim = a->layout->v_dim;
   const Split groups((row1 - row0) * a->group, kAttentionGroupRows);
   Group group;
+  give_room(&group, scratch, a->layout);
   for (int i = 0; i < groups.count; i++) {
     begin_group(&group, a, row0, groups.begin(i), groups.size(i), scratch.q, scratch.chunk_o);
     walk_chunk(&group, a, kv_head, chunk, attention_position(a, row1 - 1) + 1);

@@ -4,6 +4,7 @@
 #pragma once
 #include "kernels/attention_group.h"
 #include "kernels/attention_softmax.h"
+#include "kernels/kv_transpose.h"
 
 namespace octavo::OCTAVO_ISA {
 
@@ -133,7 +134,8 @@ static void walk_beginning(Group* group, Tile* work, const AttentionArgs* a, int
                            int chunk) {
   for (int tile = chunk * kAttentionChunk; tile < end_of_beginning(a, chunk); tile += kTile) {
     TileAddresses at;
-    find_beginning(a, kv_head, tile, &at);
+    const Units units = find_beginning(a, kv_head, tile, &at);
+    make_values(a->layout, units, &at, group->values[0]);
     for (int i = 0; i < group->count; i++) {
       Pass* pass = group->passes + i;
       if (!sees_beginning(pass, tile)) continue;
@@ -153,7 +155,8 @@ static void walk_chunk(Group* group, const AttentionArgs* a, int kv_head, int ch
   const Walk walk = walk_of(group, chunk);
   for (int tile = walk.begin; tile < walk.end; tile += kTile) {
     TileAddresses at;
-    find_tile(a, kv_head, tile, walk, prefetch_end, &at);
+    const Units units = find_tile(a, kv_head, tile, walk, prefetch_end, &at);
+    make_values(a->layout, units, &at, group->values[0]);
     for (int i = 0; i < group->count; i++) {
       Pass* pass = group->passes + i;
       if (!sees_tile(pass, tile)) continue;

@@ -1,4 +1,5 @@
-// kv_write.h: one token's K and V of one kv head into its page, each in its own format.
+// kv_write.h: one token's K and V of one kv head into its page, each in its own format; no V where
+// it is read from K.
 #pragma once
 #include "kernels/kv_traits.h"
 
@@ -17,6 +18,7 @@ static void write_kv(const KVLayout* l, uint8_t* pages, int32_t block, int32_t s
                      int32_t kv_head, const float* k, const float* v) {
   const KVUnit unit = kv_unit(l, block, layer, kv_head, slot);
   kWriters.k[l->k_format](pages + unit.k, slot % kKVUnit, l->k_dim, k);
+  if (l->v_aliases_k) return;
   kWriters.v[l->v_format](pages + unit.v, slot % kKVUnit, l->v_dim, v);
 }
 

@@ -74,7 +74,7 @@ class RecordChecker {
         if (op.add != -1) same(name + ".add width", width("out", op.out), width("add", op.add));
         break;
       case kStoreKV:
-        group(op, name, width("x", op.x), width("y", op.y));
+        group(op, name, width("x", op.x), op.y == -1 ? -1 : width("y", op.y));
         store(op, name);
         break;
       case kAttend:
@@ -114,6 +114,7 @@ class RecordChecker {
         for (int i = 3; i < 5; ++i) vector(op, name, i, l.k_dim);
         same(name + ".out width", rows[0], width("out", op.out));
         same(name + ".head_dim", l.k_dim, op.head_dim);
+        same(name + ".group's V aliases K", 0, l.v_aliases_k);
         if (op.rope_table != -1) rope(op, name);
         store(op, name);
         break;
@@ -208,10 +209,13 @@ class RecordChecker {
     if (!(is_integer_format(format) && kind == ABF16X2))
       same(name + ".row kind", act_kind_of(format), kind);
   }
+  // v of -1: it is a part of k.
   void group(const OpRecord& op, const std::string& name, int64_t k, int64_t v) {
     const KVLayout& l = layout(op, name);
     same(name + ".x width", (int64_t)l.kv_heads * l.k_dim, k);
-    same(name + ".y width", (int64_t)l.kv_heads * l.v_dim, v);
+    if (v == -1) within(name + ".y, a part of x as wide as V", l.v_dim, 1, l.k_dim);
+    else same(name + ".y width", (int64_t)l.kv_heads * l.v_dim, v);
+    if (l.v_aliases_k) same(name + ".y, where V aliases K", -1, op.y);
   }
   // A layer is written by one op of the program, and every op that reads it comes later.
   void store(const OpRecord& op, const std::string& name) {

@@ -86,9 +86,10 @@ void Run::store_kv(const OpRecord& op, int32_t index, int thread) {
   const KVLayout& layout = parts_.groups[op.group].layout;
   share(index, s_.seqs, thread, [&](int32_t seq) {
     for (int32_t row = s_.row_starts[seq]; row < s_.row_starts[seq + 1]; ++row)
-      for (int32_t head = 0; head < layout.kv_heads; ++head)
-        write_kv(op, seq, row, head, rows_of(op.x, row) + head * layout.k_dim,
-                 rows_of(op.y, row) + head * layout.v_dim);
+      for (int32_t head = 0; head < layout.kv_heads; ++head) {
+        const float* k = rows_of(op.x, row) + head * layout.k_dim;
+        write_kv(op, seq, row, head, k, op.y < 0 ? k : rows_of(op.y, row) + head * layout.v_dim);
+      }
   });
 }
 

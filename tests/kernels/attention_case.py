@@ -25,12 +25,14 @@ from tests.kernels.exact import F32, Floats, same_bits
 from tests.kernels.guard import guarded
 
 T = TypeVar("T")
+IN_K = "in k"  # in place of V's format: V is a part of K, and pages keep it once
 Kinds = tuple[str, str]  # formats of K and of V
 DIMS = (16, 32, 64, 80, 96, 128, 256, 512, 576)
 _NAMES = [*KV_FORMATS]
 # Each format with itself and with the next: K's product knows nothing of V's, nor V's of K's.
 _PAIRS = [*zip(_NAMES, _NAMES, strict=True), *zip(_NAMES, [*_NAMES[1:], _NAMES[0]], strict=True)]
-every_type = pytest.mark.parametrize("kinds", _PAIRS, ids="-".join)
+_ALIASES = [(name, IN_K) for name, row in KV_FORMATS.items() if row.gives_v]
+every_type = pytest.mark.parametrize("kinds", _PAIRS + _ALIASES, ids="-".join)
 
 
 @dataclass
@@ -55,7 +57,7 @@ class PagedSequence:
     q: Floats = field(init=False)  # (tokens, kv_heads * group, k_dim)
     far_q: Floats = field(init=False)  # likewise
     k: Floats = field(init=False)  # (tokens, kv_heads, k_dim)
-    v: Floats = field(init=False)
+    v: Floats = field(init=False)  # a part of k where V aliases K
     sink_logits: Floats | None = field(init=False)  # (kv_heads * group,)
     slopes: Floats | None = field(init=False)
 
@@ -73,7 +75,8 @@ class PagedSequence:
         self.q = q.astype(F32)
         self.far_q = q[:, ::-1].astype(F32)
         self.k = rng.standard_normal((self.tokens, heads, k_dim)).astype(F32)
-        self.v = rng.standard_normal((self.tokens, heads, v_dim)).astype(F32)
+        v = rng.standard_normal((self.tokens, heads, v_dim)).astype(F32)
+        self.v = self.k[..., :v_dim] if self.layout.v_aliases_k else v
         logits = 3 * rng.standard_normal(heads * self.group)
         self.sink_logits = guarded(logits.astype(F32)) if self.has_sink_logits else None
         slopes = np.array(alibi_slopes(heads * self.group), F32)
@@ -98,7 +101,8 @@ class PagedSequence:
             native.write_kv(self.isa, *where, self.k[first], self.v[first])
             at = at[at >= layout.block_size]
         where = self.pages, self.layout, self.table, at, self.layer
-        native.write_kv(self.isa, *where, self.k[at], self.v[at])
+        v = None if self.layout.v_aliases_k else self.v[at]
+        native.write_kv(self.isa, *where, self.k[at], v)
 
     def rows(
         self, begin: int, end: int, split_chunks: bool = False, shared_chunks: bool = False
@@ -135,6 +139,7 @@ class PagedSequence:
 _KEPT: dict[bytes, Any] = {}
 copyreg.pickle(native.KVLayout, lambda of: (native.KVLayout, (
     of.layers, of.kv_heads, of.k_dim, of.v_dim, of.k_format, of.v_format, of.block_size,
+    of.v_aliases_k,
 )))  # fmt: skip
 
 
@@ -154,4 +159,8 @@ def layout_of(
     kinds: Kinds = ("bf16", "bf16"), k_dim: int = 32, v_dim: int = 32, block_size: int = 32,
     layers: int = 2, kv_heads: int = 2,
 ) -> native.KVLayout:  # fmt: skip
-    return native.KVLayout(layers, kv_heads, k_dim, v_dim, *kinds, block_size)
+    """Of K that V is a part of there are at least as many values."""
+    if kinds[1] != IN_K:
+        return native.KVLayout(layers, kv_heads, k_dim, v_dim, *kinds, block_size)
+    sizes = layers, kv_heads, max(k_dim, v_dim), v_dim, kinds[0], kinds[0], block_size
+    return native.KVLayout(*sizes, v_aliases_k=True)

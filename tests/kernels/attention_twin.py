@@ -110,17 +110,22 @@ def row_bytes(
     layout: native.KVLayout, block: ArrayLike, layer: int, head: int, slot: ArrayLike
 ) -> tuple[Offsets, Offsets]:
     """Where the bytes of K and V of tokens (..) are in pages [block][layer][K|V][kv_head][unit],
-    (.., bytes)."""
+    (.., bytes); or [block][layer][kv_head][unit], and V's are the first of K's."""
     units = layout.block_size // UNIT
     of_k, of_v = unit_bytes(layout.k_format, layout.v_format, layout.k_dim, layout.v_dim)
     k_unit, v_unit = UNIT * of_k.shape[1], UNIT * of_v.shape[1]
+    if layout.v_aliases_k:
+        v_unit = 0
     layer_bytes = layout.kv_heads * units * (k_unit + v_unit)
     block_bytes = -(-layout.layers * layer_bytes // 4096) * 4096
     k_begin = np.asarray(block, np.int64)[..., None] * block_bytes + layer * layer_bytes
     v_begin = k_begin + layout.kv_heads * units * k_unit
     unit, slot = np.divmod(slot, UNIT)
     unit = head * units + unit[..., None]
-    return k_begin + unit * k_unit + of_k[slot], v_begin + unit * v_unit + of_v[slot]
+    k_at = k_begin + unit * k_unit + of_k[slot]
+    if layout.v_aliases_k:
+        return k_at, k_at[..., : of_v.shape[1]]
+    return k_at, v_begin + unit * v_unit + of_v[slot]
 
 
 def write_kv(

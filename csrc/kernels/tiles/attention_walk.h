@@ -3,6 +3,7 @@
 // Passes take turns, and the scores of one are multiplied while the one before has its softmax.
 #pragma once
 #include "kernels/attention_softmax.h"
+#include "kernels/kv_transpose.h"
 #include "kernels/tiles/attention_products.h"
 
 namespace octavo::OCTAVO_ISA {
@@ -76,9 +77,11 @@ static void walk_chunk(Group* group, const AttentionArgs* a, int kv_head, int ch
     before = now;
     now = done;
   };
+  int room = 0;  // of V; the turn before may have the other one
   for (int tile = chunk * kAttentionChunk; tile < end_of_beginning(a, chunk); tile += kTile) {
     TileAddresses at;
-    find_beginning(a, kv_head, tile, &at);
+    const Units units = find_beginning(a, kv_head, tile, &at);
+    make_values(a->layout, units, &at, group->values[room ^= 1]);
     for (int i = 0; i < group->count; i++) {
       Pass* pass = group->passes + i;
       if (sees_beginning(pass, tile))
@@ -88,7 +91,8 @@ static void walk_chunk(Group* group, const AttentionArgs* a, int kv_head, int ch
   const Walk walk = walk_of(group, chunk);
   for (int tile = walk.begin; tile < walk.end; tile += kTile) {
     TileAddresses at;
-    find_tile(a, kv_head, tile, walk, prefetch_end, &at);
+    const Units units = find_tile(a, kv_head, tile, walk, prefetch_end, &at);
+    make_values(a->layout, units, &at, group->values[room ^= 1]);
     for (int i = 0; i < group->count; i++) {
       Pass* pass = group->passes + i;
       if (!sees_tile(pass, tile)) continue;

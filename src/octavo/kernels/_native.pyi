@@ -100,7 +100,7 @@ def expand_row(isa: str, weight: PackedWeight, row: int, out: _Floats) -> None: 
 
 # ---- KV pages (bind/attention.cpp) ----
 
-KV_FORMATS: tuple[tuple[str, int, int, int, str, str], ...]  # of KVFormat
+KV_FORMATS: tuple[tuple[str, int, int, int, bool, str, str], ...]  # of KVFormat
 
 class KVLayout:
     """Strides, in bytes, of the KV pages of one layer group."""
@@ -114,6 +114,7 @@ class KVLayout:
         k_format: str,
         v_format: str,
         block_size: int,
+        v_aliases_k: bool = False,
     ) -> None: ...
     @property
     def layers(self) -> int: ...
@@ -129,6 +130,8 @@ class KVLayout:
     def v_format(self) -> str: ...
     @property
     def block_size(self) -> int: ...
+    @property
+    def v_aliases_k(self) -> bool: ...
     @property
     def k_head_stride(self) -> int: ...
     @property
@@ -154,7 +157,7 @@ def write_kv(
     positions: _Ints,  # (tokens,)
     layer: int,
     k: _Floats,  # (tokens, kv_heads, k_dim)
-    v: _Floats,  # (tokens, kv_heads, v_dim)
+    v: _Floats | None,  # (tokens, kv_heads, v_dim), none where V aliases K
 ) -> None: ...
 def attention(
     isa: str,
