@@ -21,7 +21,7 @@ def test_inspect_says_how_wide_the_row_of_all_heads_is(octavo: Octavo, model: st
     found = octavo("inspect", model, "--json").json
     assert (found["heads"], found["kv_heads"], found["head_dim"]) == (3, 1, 40)
     assert found["latent_row"] == 80
-    assert found["kv_bytes_per_token"] == 3 * (80 + 64) * 2
+    assert found["kv_bytes_per_token"] == 3 * 80 * 2  # V is read from K
 
 
 def test_explain_names_the_row_beside_the_heads(octavo: Octavo, model: str) -> None:

@@ -190,7 +190,8 @@ def test_contexts_that_cannot_slide_are_refused(octavo: Octavo) -> None:
 
 
 def test_a_config_alone_says_what_latent_rows_spare(octavo: Octavo, tmp_path: Path) -> None:
-    """DeepSeek-V2-Lite's sizes: 576 + 512 values a token and layer for 16 x (192 + 128)."""
+    """DeepSeek-V2-Lite's sizes: 576 values a token and layer for 16 x (192 + 128); in formats that
+    keep K in another basis, or not as they keep V, 512 more."""
     config = config_of("deepseek2") | {
         "hidden_size": 2048, "num_hidden_layers": 27, "num_attention_heads": 16,
         "num_key_value_heads": 16, "kv_lora_rank": 512, "qk_rope_head_dim": 64,
@@ -200,13 +201,21 @@ def test_a_config_alone_says_what_latent_rows_spare(octavo: Octavo, tmp_path: Pa
     write_json(path, config)
     result = octavo("plan", str(path), "--context", "8192", "--json")
     found = result.json
-    assert found["kv_bytes_per_token"] == 2 * 27 * (576 + 512)
+    assert found["kv_bytes_per_token"] == 2 * 27 * 576
     assert found["expanded_kv_bytes_per_token"] == 2 * 27 * 16 * (192 + 128)
     assert found["weight_bytes"] is None
     assert (
-        "latent rows  4.7 times less than 270 KiB, K and V of 16 heads: a layer keeps 576 values "
-        "of a token, and 512 of them a second time, as V\n"
+        "latent rows  8.9 times less than 270 KiB, K and V of 16 heads: a layer keeps 576 values "
+        "of a token, and reads 512 of them as V\n"
     ) in result.err
+    twice = octavo("plan", str(path), "--kv-dtype", "int8", "--json")
+    assert twice.json["kv_bytes_per_token"] == 27 * (576 + 4 + 512 + 4)
+    assert (
+        "latent rows  4.8 times less than 138 KiB, K and V of 16 heads: a layer keeps 576 values "
+        "of a token, and 512 of them a second time, as V: once where both are f32 or bf16\n"
+    ) in twice.err
+    mixed = octavo("plan", str(path), "--kv-dtype", "k=f32,v=bf16", "--json")
+    assert mixed.json["kv_bytes_per_token"] == 27 * (4 * 576 + 2 * 512)
     assert octavo("plan", str(path), "--weights", "w4") == refused(
         "--weights is of a model; a config.json has none"
     )

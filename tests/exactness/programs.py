@@ -55,10 +55,11 @@ class Latent:
     plain: int = 32  # of a head's q, before it is one for the latent
     values: int = 32  # that a head's result becomes
     narrow: int = 0  # q is made of so many; 0: of the row
+    v_in_k: bool = True  # else V is stored by itself, as if it were no part of K
 
     @property
     def kv(self) -> KVSpec:
-        return KVSpec(1, self.latent + self.turned, self.latent)
+        return KVSpec(1, self.latent + self.turned, self.latent, v_in_k=self.v_in_k)
 
 
 Shape = ModelConfig | Grouped | Latent
@@ -184,6 +185,7 @@ def latent(shape: Latent) -> Program:
         row = norm(linear(x, "kv", shape.latent), f"{i}.kv_norm")
         k = p.join(row, p.rope(linear(x, "k_turned", shape.turned), heads=1, style="half"), heads=1)
         q = p.join(q, turned, heads=heads)
-        a = p.attention(q, k, row, heads=heads, group=group, scale=0.125)
+        v = None if shape.v_in_k else row
+        a = p.attention(q, k, v, heads=heads, group=group, scale=0.125)
         h = linear(by_head(a, "v_b", shape.values), "o", _WIDTH, add=h)
     return p.logits(norm(h, "norm"), WeightSpec("head", (shape.vocab_size, _WIDTH)))

@@ -242,7 +242,7 @@ logprobs of every row, whole / logits of every row, whole / scores of every row,
 logprobs of every row, given up / logits of every row, given up / scores of every row, given up
 embedding: last / embedding: mean / block: clear / pin / no pin / unpin / pins cleared
 reason: None / reason: cold / reason: diverged / reason: evicted / reason: salt
-reason: disabled / reason: needs-all-rows
+reason: disabled / reason: needs-all-rows / V read from K
 """
 
 

@@ -48,6 +48,7 @@ class WatchedEngine:
         has_sinks = EngineConfig.parse(kv).sink_tokens > 0
         groups = [PlainGroup(s.window, s.beginning, s.window > 0 or not has_sinks) for s in specs]
         seen["contexts that slide"] += any(spec.beginning for spec in specs)
+        seen["V read from K"] += any(layout.v_aliases_k for layout in self.runner.layouts)
         groups += [PlainGroup(0, has_others=False) for s in specs if has_sinks and not s.window]
         self.probe.attach(self.engine, self.runner, groups, is_lru=options["eviction"] == "lru")
         self.alone = alone

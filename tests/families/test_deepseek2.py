@@ -18,7 +18,7 @@ from octavo.kernels import default_isa, native
 from octavo.model.latent import Latent
 from octavo.model.registry import build_program
 from octavo.planning.memory import page_formats
-from octavo.program.kv_bytes import kv_bytes_per_token
+from octavo.program.kv_bytes import expanded_bytes, kv_bytes_per_token
 from octavo.weights.model_header import read_header
 from tests.families.directories import config_of, golden_of, write_directory
 from tests.families.drawn import TOKENS
@@ -145,19 +145,26 @@ def test_quantised_matrices_of_heads_are_run(apart: bool, tmp_path: Path) -> Non
     assert np.array_equal(all_logits(runner, TOKENS, cuts=(7, 50)), want)
 
 
-def test_pages_keep_one_row_of_a_token_and_its_latent_part_again(tmp_path: Path) -> None:
-    """V2-Lite's sizes: 576 + 512 values a token and layer, of 16 heads with 192 and 128."""
+@pytest.mark.parametrize(
+    ("kv_dtype", "nbytes", "less"),
+    [("bf16", 2 * 576, 8.89), ("f32", 4 * 576, 8.89), ("int8", 576 + 512 + 8, 4.79),
+     ("k=f32,v=bf16", 4 * 576 + 2 * 512, 4.92)],
+)  # fmt: skip
+def test_pages_keep_one_row_of_a_token_and_its_latent_part_again_where_they_must(
+    kv_dtype: str, nbytes: int, less: float, tmp_path: Path
+) -> None:
+    """V2-Lite's sizes: 576 values a token and layer, or 576 + 512, of 16 heads with 192 and 128."""
     config = replace(
         read_header(directory(tmp_path, "deepseek2")).config,
         heads=16, head_dim=192, rotary_dim=64, rope_factors=(),
         latent=Latent(size=512, turned=64, plain=128, values=128),
     )  # fmt: skip
     program = build_program(config)
-    formats = page_formats(program, EngineConfig.parse({"kv_dtype": "f32"}))
+    formats = page_formats(program, EngineConfig.parse({"kv_dtype": kv_dtype}))
     kept = kv_bytes_per_token(program, formats)
-    assert kept == 4 * config.num_layers * (576 + 512)
-    expanded = 4 * config.num_layers * 16 * (192 + 128)
-    assert expanded / kept == pytest.approx(4.7, abs=0.01)
+    assert kept == config.num_layers * nbytes
+    expanded = expanded_bytes(config.num_layers, 16, (192, 128), formats)
+    assert expanded / kept == pytest.approx(less, abs=0.01)
 
 
 @pytest.mark.parametrize(

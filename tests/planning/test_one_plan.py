@@ -25,6 +25,7 @@ from octavo.planning.memory import kv_pages, page_formats
 from octavo.planning.plan import PROCESS_BYTES
 from octavo.weights.ggml_type import GGMLType
 from tests.cli.tiny_model import write_tiny_model
+from tests.exactness.programs import Latent, latent
 from tests.program.test_native_groups import two_groups
 from tests.tiny import TINY, make_runner, random_model
 from tests.weights.gguf_bytes import U32, entry, u32
@@ -110,7 +111,8 @@ def test_pages_are_planned_as_the_kernels_lay_them_out(kv_dtype: str, block_size
     config = EngineConfig.parse({"kv_dtype": kv_dtype, "block_size": block_size})
     shapes = [(layers, heads) for layers in (1, 2, 3, 5) for heads in (1, 2, 3)]
     models = [replace(TINY, num_layers=n, heads=h, kv_heads=h, head_dim=48) for n, h in shapes]
-    for program in (*map(llama.build, models), two_groups()):
+    latents = [latent(Latent(3, layers, 40)) for layers in (1, 2, 5)]
+    for program in (*map(llama.build, models), two_groups(), *latents):
         layouts = kv_layouts(program, config)
         assert len(layouts) == len(program.groups) + ("k=int4" in kv_dtype)
         pages = kv_pages(program, block_size, page_formats(program, config), max_rows=512)

@@ -23,7 +23,7 @@ from octavo.cli.loading import USUAL_CONTEXT, open_config, open_program
 from octavo.cli.screen import Screen
 from octavo.config import PackedWeights, parse_bytes
 from octavo.errors import UsageError, counted
-from octavo.kernels import native
+from octavo.kernels import KV_FORMATS, native
 from octavo.model.config import ModelConfig
 from octavo.planning.experts import active_bytes
 from octavo.planning.memory import kv_pages, page_formats
@@ -119,7 +119,9 @@ def plan(
         sliding_context=sliding_context, kv_bytes_at_most=at_most,
         expanded_kv_bytes_per_token=_expanded(cfg, formats),
     )  # fmt: skip
-    screen.say("\n".join([pairs(_rows(found) + _latent(found, cfg)), *_verdict(found)]))
+    is_once = any(map(formats.v_aliases_k, program.groups))
+    latent = _latent(found, cfg, v_aliases_k=is_once)
+    screen.say("\n".join([pairs(_rows(found) + latent), *_verdict(found)]))
     screen.result(found.to_dict())
     if not found.fits:
         raise Exit(1)
@@ -134,15 +136,18 @@ def _expanded(cfg: ModelConfig | None, formats: PageFormats) -> float | None:
     return expanded_bytes(cfg.num_layers, cfg.heads, dims, formats)
 
 
-def _latent(plan: Plan, cfg: ModelConfig | None) -> list[tuple[str, str]]:
+def _latent(plan: Plan, cfg: ModelConfig | None, *, v_aliases_k: bool) -> list[tuple[str, str]]:
     if cfg is None or cfg.latent is None or plan.expanded_kv_bytes_per_token is None:
         return []
     expanded = plan.expanded_kv_bytes_per_token
     less = f"{expanded / plan.kv_bytes_per_token:.1f} times less than {size(expanded)}"
-    text = (
-        f"{less}, K and V of {cfg.heads} heads: a layer keeps {cfg.latent.stored} values of a "
-        f"token, and {cfg.latent.size} of them a second time, as V"
-    )
+    text = f"{less}, K and V of {cfg.heads} heads: a layer keeps {cfg.latent.stored} values of a "
+    if v_aliases_k:
+        text += f"token, and reads {cfg.latent.size} of them as V"
+    else:
+        once = " or ".join(each.name for each in KV_FORMATS.values() if each.gives_v)
+        text += f"token, and {cfg.latent.size} of them a second time, as V: once where both are "
+        text += once
     return [("latent rows", text)]
 
 

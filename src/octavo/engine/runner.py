@@ -22,6 +22,7 @@ from octavo.kv_cache.cache import LayerGroup, Layout, Transfer
 from octavo.planning.page_groups import PageGroup, page_groups
 from octavo.program.encode import encode
 from octavo.program.fuse import fuse, lower
+from octavo.program.kv_bytes import PageFormats
 from octavo.program.ops import Attend
 from octavo.program.program import Program
 from octavo.program.rope import CosSinRows, CosSinTables
@@ -234,6 +235,7 @@ def kv_layout(
             spec.v_dim,
             *dtypes,
             config.block_size,
+            v_aliases_k=not is_sinks and PageFormats(*config.kv_formats).v_aliases_k(spec),
         )
     except ValueError as error:  # the kernels' own limits, such as widths of whole vectors
         raise UnsupportedModelError(f"attention heads that Octavo does not run: {error}") from None

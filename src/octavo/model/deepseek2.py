@@ -20,7 +20,7 @@ def build(cfg: ModelConfig) -> Program:
     assert cfg.latent is not None
     p = ProgramBuilder()
     p.rope_table("default", cfg.rope_frequencies(), cfg.rope_amplitude)
-    group = p.kv_group(KVSpec(1, cfg.latent.stored, cfg.latent.size))
+    group = p.kv_group(KVSpec(1, cfg.latent.stored, cfg.latent.size, v_in_k=True))
     embedding = WeightSpec("token_embd.weight", (cfg.vocab_size, cfg.hidden_size))
 
     h = p.embed(embedding)
@@ -54,7 +54,7 @@ def _layer(p: ProgramBuilder, cfg: ModelConfig, group: int, i: int, h: Value) ->
     q = p.join(q, turned(of_q, "attn_q_turned", heads), heads=heads)
     row = norm(linear(x, "attn_kv_a", sizes.size), "attn_kv_a_norm")
     k = p.join(row, turned(x, "attn_k_turned", 1), heads=1)
-    a = p.attention(q, k, row, heads=heads, group=group, scale=cfg.score_scale)
+    a = p.attention(q, k, heads=heads, group=group, scale=cfg.score_scale)
     h = linear(by_head(a, "attn_v_b", sizes.values), "attn_output", cfg.hidden_size, add=h)
 
     def mlp(x: Value, kind: str, size: int, add: Value) -> Value:

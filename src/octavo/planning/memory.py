@@ -16,7 +16,7 @@ from octavo.config import EngineConfig, KVDtypes, check_context, join_kv_dtype
 from octavo.errors import OutOfMemoryError, UsageError, counted
 from octavo.kv_cache.cache import LayerGroup, Layout
 from octavo.planning.page_groups import page_groups
-from octavo.program.kv_bytes import PageFormats, Sinks, kv_bytes_by_group
+from octavo.program.kv_bytes import PageFormats, Sinks, kv_bytes_by_group, sink_bytes_by_group
 from octavo.program.program import Program
 
 _MOST_TOKENS = 2**24  # of a sequence
@@ -66,7 +66,7 @@ def kv_pages(program: Program, block_size: int, formats: PageFormats, *, max_row
     of_token = kv_bytes_by_group(program, formats)
     of_sink: list[float] = []
     if sinks is not None:
-        of_sink = kv_bytes_by_group(program, PageFormats.everywhere(sinks.format))
+        of_sink = sink_bytes_by_group(program, sinks)
     groups = [
         LayerGroup(
             ceil(block_size * (of_sink if is_sinks else of_token)[group] / _PAGE) * _PAGE, keeps

@@ -146,20 +146,22 @@ class ProgramBuilder:
         slopes: Slopes | None = None,
     ) -> Value:
         """Store k and v in the pages of the group's next layer, then attend through the block
-        table. Without them: attend to what an earlier op stored of the group's `layer`."""
+        table; no v where the group's is in k. Without both: attend to what an earlier op stored of
+        the group's `layer`."""
         spec = self._groups[group]
         assert q.width == heads * spec.k_dim
         assert heads % spec.kv_heads == 0
         assert sink_logits is None or sink_logits.shape == (heads,)
         assert slopes is None or len(slopes.of_heads) == heads
-        if k is None or v is None:
-            assert k is v
+        if k is None:
+            assert v is None
             assert layer is not None
             assert 0 <= layer < self._layers[group]
         else:
             assert layer is None
             assert k.width == spec.kv_heads * spec.k_dim
-            assert v.width == spec.kv_heads * spec.v_dim
+            assert (v is None) == spec.v_in_k
+            assert v is None or v.width == spec.kv_heads * spec.v_dim
             layer = self._layers[group]
             self._layers[group] += 1
             self._ops.append(StoreKV(k, v, group, layer))

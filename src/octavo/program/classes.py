@@ -40,7 +40,7 @@ def classify(program: Program) -> list[OpClass]:
             case Attend():
                 into.add(op.q.id)
             case StoreKV():
-                into.update((op.k.id, op.v.id))
+                into.update(value.id for value in inputs(op))
             case Linear() if op.out.id in into:
                 feeds.add(op.x.id)
             case Norm() if op.out.id in feeds and op.x.id in plain:  # q by a narrow one before it

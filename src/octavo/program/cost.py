@@ -158,7 +158,8 @@ class _Counter:
                 return OpCost(name, activation_bytes=_floats(rows, 2 * op.out.width))
             case StoreKV():
                 written = self._kv_bytes(op.group, self.work.past, self.work.length)
-                return OpCost(name, 0.0, 0.0, 0.0, written, _floats(rows, op.k.width + op.v.width))
+                read = sum(value.width for value in inputs(op))
+                return OpCost(name, 0.0, 0.0, 0.0, written, _floats(rows, read))
             case Attend():
                 return self._attend(op, name)
             case Head():

@@ -180,7 +180,7 @@ class _Rewriter:
         spec = self.program.groups[store.group]
         rope_q, norm_q, q = self.projected(attend.q, attend.heads)
         rope_k, norm_k, k = self.projected(store.k, spec.kv_heads)
-        v = self.writer[store.v.id]
+        v = None if store.v is None else self.writer[store.v.id]
         if not (isinstance(q, Linear) and isinstance(k, Linear) and isinstance(v, Linear)):
             return
         ropes = [(rope.rope_table, rope.rope_style) if rope else None for rope in (rope_q, rope_k)]

@@ -101,7 +101,7 @@ class StoreKV:
     """Write each row's K and V into its slot of the pages of `layer` (index inside `group`)."""
 
     k: Value
-    v: Value
+    v: Value | None  # None: it is in K
     group: int
     layer: int
 

@@ -113,7 +113,8 @@ class ReferenceInterpreter:
                 y = y * np.float32(op.scale)
                 rows[op.out.id] = y if op.add is None else y + rows[op.add.id]
             case StoreKV():
-                self._store(op, rows[op.k.id], rows[op.v.id], batch)
+                k = rows[op.k.id]
+                self._store(op, k, None if op.v is None else rows[op.v.id], batch)
             case Attend():
                 far_q = None if op.far_q is None else rows[op.far_q.id]
                 rows[op.out.id] = self._attend(op, rows[op.q.id], far_q, batch)
@@ -161,7 +162,7 @@ class ReferenceInterpreter:
         slots: IntArray = table[positions // self.block_size] * self.block_size
         return slots + positions % self.block_size
 
-    def _store(self, op: StoreKV, k: FloatArray, v: FloatArray, batch: Batch) -> None:
+    def _store(self, op: StoreKV, k: FloatArray, v: FloatArray | None, batch: Batch) -> None:
         for s, (begin, end) in enumerate(zip(batch.row_starts, batch.row_starts[1:], strict=False)):
             stored = np.arange(begin, end)
             stored = stored[batch.positions[begin:end] >= batch.write_starts[s]]
@@ -169,8 +170,12 @@ class ReferenceInterpreter:
                 rows, (keys, values) = stored[which], self.kv[group]
                 slots = self._slots(group, s, batch.positions[rows], batch)
                 round_k, round_v = (round_bf16,) * 2 if sinks else (self._round_k, self._round_v)
-                keys[op.layer, slots] = round_k(k[rows].reshape(-1, *keys.shape[2:]))
-                values[op.layer, slots] = round_v(v[rows].reshape(-1, *values.shape[2:]))
+                key = k[rows].reshape(-1, *keys.shape[2:])
+                if v is None:
+                    value = key[..., : values.shape[3]]
+                else:
+                    value = v[rows].reshape(-1, *values.shape[2:])
+                keys[op.layer, slots], values[op.layer, slots] = round_k(key), round_v(value)
 
     def _attend(
         self, op: Attend, q: FloatArray, far_q: FloatArray | None, batch: Batch

@@ -49,6 +49,7 @@ class KVSpec:
     window: int = 0  # tokens a row sees, itself included; 0 = all
     beginning: int = 0  # tokens that it sees beside a window, the first ones
     slides: bool = False  # the window is no layer's own: it is how a context slides
+    v_in_k: bool = False  # V is the first v_dim values of K; pages may keep them once
 
     @property
     def most_seen(self) -> int:
