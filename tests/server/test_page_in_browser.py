@@ -119,6 +119,7 @@ def test_escape_stops_and_what_came_stays(
     monkeypatch.setattr(live.llm.loop.engine, "step", slowed(live, 0.05))
     tab.send("go on and on")
     tab.page.wait_for_selector(".text p")
+    assert not tab.page.is_visible(".waits")  # the prompt is read
     tab.page.keyboard.press("Escape")
     tab.page.wait_for_selector(ENDED)
     assert "stopped" in tab.text(ENDED)
