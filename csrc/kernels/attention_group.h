@@ -156,6 +156,39 @@ static int end_of_beginning(const AttentionArgs* a, int chunk) {
   return least(a->beginning, (chunk + 1) * kAttentionChunk);
 }
 
+// Of what rows see of a chunk: how a pass sees a tile of it, and by which q.
+struct Part {
+  bool (*sees)(const Pass*, int tile);
+  Units (*see)(const Pass*, Tile*, int tile);
+  const void* Pass::* q;
+};
+constexpr Part kBeginning{sees_beginning, see_beginning, &Pass::far_q};
+constexpr Part kWindow{sees_tile, see_tile, &Pass::q};
+
+// Calls take(pass, q, at, see, tile) for the tiles of a chunk in order, at each for the passes that
+// see some of it; before the first of them ready(units, &at), of the units that some pass sees.
+template <class Ready, class Take>
+static void walk_tiles(Group* group, const AttentionArgs* a, int kv_head, int chunk,
+                       int prefetch_end, Ready ready, Take take) {
+  TileAddresses at;
+  const auto visit = [&](const Part& part, int tile, Units units) {
+    bool is_ready = false;
+    for (int i = 0; i < group->count; i++) {
+      Pass* pass = group->passes + i;
+      if (!part.sees(pass, tile)) continue;
+      if (!is_ready) ready(units, &at);
+      is_ready = true;
+      take(pass, pass->*part.q, at, part.see, tile);
+      at.ahead = false;  // once is enough
+    }
+  };
+  for (int tile = chunk * kAttentionChunk; tile < end_of_beginning(a, chunk); tile += kTile)
+    visit(kBeginning, tile, find_beginning(a, kv_head, tile, &at));
+  const Walk walk = walk_of(group, chunk);
+  for (int tile = walk.begin; tile < walk.end; tile += kTile)
+    visit(kWindow, tile, find_tile(a, kv_head, tile, walk, prefetch_end, &at));
+}
+
 static void clear_pass(Pass* pass, int v_dim) {
   const int rows = pass->kernels->rows;
   store_f(pass->m, set1_f(kNoMax));

@@ -130,20 +130,6 @@ static void walk_sinks(Group* group, Tile* work, const AttentionArgs* a, int kv_
   }
 }
 
-static void walk_beginning(Group* group, Tile* work, const AttentionArgs* a, int kv_head,
-                           int chunk) {
-  for (int tile = chunk * kAttentionChunk; tile < end_of_beginning(a, chunk); tile += kTile) {
-    TileAddresses at;
-    const Units units = find_beginning(a, kv_head, tile, &at);
-    make_values(a->layout, units, &at, group->values[0]);
-    for (int i = 0; i < group->count; i++) {
-      Pass* pass = group->passes + i;
-      if (!sees_beginning(pass, tile)) continue;
-      walk_units(pass, work, a, a->layout, pass->far_q, &at, see_beginning(pass, work, tile));
-    }
-  }
-}
-
 // The state (m, l, o) of every row over one chunk, from nothing. Prefetches up to position
 // `prefetch_end`, beyond the chunk too: who computes a chunk will mostly compute the next one.
 static void walk_chunk(Group* group, const AttentionArgs* a, int kv_head, int chunk,
@@ -151,19 +137,13 @@ static void walk_chunk(Group* group, const AttentionArgs* a, int kv_head, int ch
   Tile work;
   for (int i = 0; i < group->count; i++) clear_pass(group->passes + i, a->layout->v_dim);
   if (chunk == 0 && a->sinks.end > 0) walk_sinks(group, &work, a, kv_head);
-  walk_beginning(group, &work, a, kv_head, chunk);
-  const Walk walk = walk_of(group, chunk);
-  for (int tile = walk.begin; tile < walk.end; tile += kTile) {
-    TileAddresses at;
-    const Units units = find_tile(a, kv_head, tile, walk, prefetch_end, &at);
-    make_values(a->layout, units, &at, group->values[0]);
-    for (int i = 0; i < group->count; i++) {
-      Pass* pass = group->passes + i;
-      if (!sees_tile(pass, tile)) continue;
-      walk_units(pass, &work, a, a->layout, pass->q, &at, see_tile(pass, &work, tile));
-      at.ahead = false;  // once is enough
-    }
-  }
+  const auto ready = [&](Units units, TileAddresses* at) {
+    make_values(a->layout, units, at, group->values[0]);
+  };
+  const auto take = [&](Pass* pass, const void* q, const TileAddresses& at, auto see, int tile) {
+    walk_units(pass, &work, a, a->layout, q, &at, see(pass, &work, tile));
+  };
+  walk_tiles(group, a, kv_head, chunk, prefetch_end, ready, take);
   for (int i = 0; i < group->count; i++) finish_pass(group->passes + i);
 }
 

@@ -106,8 +106,13 @@ static void walk_chunk(Group* group, const AttentionArgs* a, int kv_head, int ch
   Tile work;
   alignas(64) uint8_t room[kAttentionMaxDim * 64];
   Tiles t(shapes_for(group->passes[0].kernels->rows, k_dim));
-  const auto take = [&](Pass* pass, const void* pass_q, const TileAddresses& at, Units units) {
+  const auto ready = [&](Units units, const TileAddresses* at) {
+    gather_values(*at, units, v_dim, room);
+  };
+  const auto take = [&](Pass* pass, const void* pass_q, const TileAddresses& at, auto see,
+                        int tile) {
     const int rows = pass->kernels->rows;
+    const Units units = see(pass, &work, tile);
     const PackedQ q{(const uint8_t*)pass_q, packed_row_bytes(k_dim), k_dim};
     multiply_scores<ByteDots>(t, at, units, q);
     store_scores(t, units, &work);
@@ -119,25 +124,7 @@ static void walk_chunk(Group* group, const AttentionArgs* a, int kv_head, int ch
     for (int r = 0; r < rows; r++) to_digits(at.v, units.begin, units.end, v_dim, work.p[r]);
     add_values(t, pass, work, room, v_dim);
   };
-  for (int tile = chunk * kAttentionChunk; tile < end_of_beginning(a, chunk); tile += kTile) {
-    TileAddresses at;
-    gather_values(at, find_beginning(a, kv_head, tile, &at), v_dim, room);
-    for (int i = 0; i < group->count; i++) {
-      Pass* pass = group->passes + i;
-      if (sees_beginning(pass, tile)) take(pass, pass->far_q, at, see_beginning(pass, &work, tile));
-    }
-  }
-  const Walk walk = walk_of(group, chunk);
-  for (int tile = walk.begin; tile < walk.end; tile += kTile) {
-    TileAddresses at;
-    gather_values(at, find_tile(a, kv_head, tile, walk, prefetch_end, &at), v_dim, room);
-    for (int i = 0; i < group->count; i++) {
-      Pass* pass = group->passes + i;
-      if (!sees_tile(pass, tile)) continue;
-      take(pass, pass->q, at, see_tile(pass, &work, tile));
-      at.ahead = false;  // once is enough
-    }
-  }
+  walk_tiles(group, a, kv_head, chunk, prefetch_end, ready, take);
   for (int i = 0; i < group->count; i++) finish_pass(group->passes + i);
 }
 

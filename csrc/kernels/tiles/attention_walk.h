@@ -64,42 +64,24 @@ static void walk_chunk(Group* group, const AttentionArgs* a, int kv_head, int ch
   Turn *now = turns, *before = turns + 1;
   before->pass = nullptr;
   Tiles t(shapes_for(group->passes[0].kernels->rows, k_dim * 2));
+  int room = 0;  // of V; the turn before may have the other one
+  const auto ready = [&](Units units, TileAddresses* at) {
+    make_values(a->layout, units, at, group->values[room ^= 1]);
+  };
   // One turn: its scores are multiplied while the one before has its softmax.
-  const auto take_turn = [&](Pass* pass, const void* q, const TileAddresses& at, Units units) {
+  const auto take = [&](Pass* pass, const void* q, const TileAddresses& at, auto see, int tile) {
     now->pass = pass;
     now->at = at;
-    now->units = units;
-    multiply_scores<Bf16Dots>(t, at, units, {(const uint8_t*)q, k_dim * 2, k_dim * 2});
+    now->units = see(pass, &now->tile, tile);
+    multiply_scores<Bf16Dots>(t, at, now->units, {(const uint8_t*)q, k_dim * 2, k_dim * 2});
     if (before->pass != nullptr) weigh(before, a);
-    store_scores(t, units, &now->tile);
+    store_scores(t, now->units, &now->tile);
     if (before->pass != nullptr) finish_turn(t, before, v_dim);
     Turn* const done = before;
     before = now;
     now = done;
   };
-  int room = 0;  // of V; the turn before may have the other one
-  for (int tile = chunk * kAttentionChunk; tile < end_of_beginning(a, chunk); tile += kTile) {
-    TileAddresses at;
-    const Units units = find_beginning(a, kv_head, tile, &at);
-    make_values(a->layout, units, &at, group->values[room ^= 1]);
-    for (int i = 0; i < group->count; i++) {
-      Pass* pass = group->passes + i;
-      if (sees_beginning(pass, tile))
-        take_turn(pass, pass->far_q, at, see_beginning(pass, &now->tile, tile));
-    }
-  }
-  const Walk walk = walk_of(group, chunk);
-  for (int tile = walk.begin; tile < walk.end; tile += kTile) {
-    TileAddresses at;
-    const Units units = find_tile(a, kv_head, tile, walk, prefetch_end, &at);
-    make_values(a->layout, units, &at, group->values[room ^= 1]);
-    for (int i = 0; i < group->count; i++) {
-      Pass* pass = group->passes + i;
-      if (!sees_tile(pass, tile)) continue;
-      take_turn(pass, pass->q, at, see_tile(pass, &now->tile, tile));
-      at.ahead = false;  // once is enough
-    }
-  }
+  walk_tiles(group, a, kv_head, chunk, prefetch_end, ready, take);
   if (before->pass != nullptr) {
     weigh(before, a);
     finish_turn(t, before, v_dim);
