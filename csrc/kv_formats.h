@@ -18,20 +18,20 @@ struct KVFormatRow {
   int32_t bits;          // of a value
   int32_t scale_bytes;   // of a row (a token's K or V of one kv head), or of each of its groups
   int32_t group;         // values that have scales of their own; 0: the row
-  bool gives_v;          // whether V, if it is a part of K, can be read from K's values
   const char* k_layout;  // of the values of a unit
   const char* v_layout;
+  bool gives_v = false;  // whether V, if it is a part of K, can be read from K's values
 };
 
 // Indexed by KVFormat.
 static constexpr KVFormatRow kKVFormatTable[] = {
-    {"f32", 32, 0, 0, true, "[D][16 tok]", "[tok][D]"},
-    {"bf16", 16, 0, 0, true, "[D/2][16 tok][2 d]", "[tok/2][D/16][16 d][2 tok]"},
+    {"f32", 32, 0, 0, "[D][16 tok]", "[tok][D]", true},
+    {"bf16", 16, 0, 0, "[D/2][16 tok][2 d]", "[tok/2][D/16][16 d][2 tok]", true},
     // Bytes are q + 128, q within +-127; a value is q * scale. K is rotated (kernels/rotate.h).
-    {"int8", 8, 4, 0, false, "[D/4][16 tok][4 d]", "[tok/4][D/16][16 d][4 tok]"},
+    {"int8", 8, 4, 0, "[D/4][16 tok][4 d]", "[tok/4][D/16][16 d][4 tok]"},
     // Nibbles n, of d and of d + 16 in a byte; a value is n * scale + min, both fp16, behind the
     // nibbles of a group: [16 scales][16 mins]. Groups are whole. K is rotated.
-    {"int4", 4, 4, 32, false, "[D/32][4][16 tok][4 d]", "[D/32][tok/4][16 d][4 tok]"},
+    {"int4", 4, 4, 32, "[D/32][4][16 tok][4 d]", "[D/32][tok/4][16 d][4 tok]"},
 };
 static_assert(sizeof kKVFormatTable == kKVFormats * sizeof(KVFormatRow), "every format has a row");
 

@@ -56,13 +56,13 @@ KVLayout make_layout(int32_t layers, int32_t kv_heads, int32_t k_dim, int32_t v_
   return kv_layout(layers, kv_heads, k_dim, v_dim, k, v, block_size, v_aliases_k);
 }
 
-// The table of formats in Python: of each its name, bits, scale_bytes, group, gives_v, k_layout
-// and v_layout.
+// The table of formats in Python: of each its name, bits, scale_bytes, group, k_layout,
+// v_layout and gives_v.
 nb::tuple kv_formats() {
   nb::list rows;
   for (const KVFormatRow& f : kKVFormatTable)
     rows.append(
-        nb::make_tuple(f.name, f.bits, f.scale_bytes, f.group, f.gives_v, f.k_layout, f.v_layout));
+        nb::make_tuple(f.name, f.bits, f.scale_bytes, f.group, f.k_layout, f.v_layout, f.gives_v));
   return nb::tuple(rows);
 }
 

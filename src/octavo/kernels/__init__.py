@@ -34,9 +34,9 @@ class KVFormat(NamedTuple):
     bits: int  # of a value
     scale_bytes: int  # of a row (one token's K or V of one kv head), or of each of its groups
     group: int  # values that have scales of their own; 0: the row
-    gives_v: bool  # whether V that is a part of K can be read from K's values
     k_layout: str
     v_layout: str
+    gives_v: bool  # whether V that is a part of K can be read from K's values
 
     def row_bytes(self, dim: int) -> float:
         group = self.group or dim

@@ -100,7 +100,7 @@ def expand_row(isa: str, weight: PackedWeight, row: int, out: _Floats) -> None: 
 
 # ---- KV pages (bind/attention.cpp) ----
 
-KV_FORMATS: tuple[tuple[str, int, int, int, bool, str, str], ...]  # of KVFormat
+KV_FORMATS: tuple[tuple[str, int, int, int, str, str, bool], ...]  # of KVFormat
 
 class KVLayout:
     """Strides, in bytes, of the KV pages of one layer group."""
