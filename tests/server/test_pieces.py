@@ -58,7 +58,7 @@ class Writer:
         return []
 
     def piece(self, prompt: int, chunk: StreamChunk) -> Sequence[Event]:
-        return [Event(f"{prompt}{chunk.text}")]
+        return [Event(f"{prompt}{chunk.text}")] if chunk.text else []
 
     def end(self, outputs: Sequence[RequestOutput]) -> Sequence[Event]:
         return []
@@ -159,6 +159,21 @@ async def test_what_comes_in_a_gap_is_one_piece_after_it() -> None:
     assert beat.turns == []  # nothing came, and no time is waited for in vain
     source.put("d", OUTPUT)
     assert not task.done()
+    beat.strike()
+    await task
+
+
+@in_a_loop
+async def test_a_token_without_text_keeps_no_text_waiting() -> None:
+    reader, source, beat = Reader(), Source(), HandBeat()
+    task = writing(reader, source, beat=beat, gap=1)
+    await settle()
+    source.put("")
+    beat.strike()
+    source.put("a")
+    assert reader.taken == data("0a")
+    source.put("b", OUTPUT)
+    assert reader.taken == data("0a")
     beat.strike()
     await task
 

@@ -123,7 +123,8 @@ class Pieces:
             if chunks := self._left[index].take(self._look):
                 events = [event for each in chunks for event in self._events_of(index, each)]
                 is_new, is_written = True, self._events.put(events)
-                self._due = self._beat.after(self._gap())
+                if events:  # a token without a text of its own keeps no text waiting
+                    self._due = self._beat.after(self._gap())
         return is_new, is_written
 
     def _events_of(self, index: int, chunk: StreamChunk) -> Sequence[Event]:
