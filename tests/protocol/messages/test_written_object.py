@@ -27,6 +27,22 @@ def test_what_is_whole_is_kept(text: str, whole: object) -> None:
     assert object_of(text) == whole
 
 
+@pytest.mark.parametrize(
+    ("text", "whole"),
+    [("{'a': 1}", {}), ('{"a": 1, \'b\': 2}', {"a": 1}), ('{"a": [1, 2], b}', {"a": [1, 2]}),
+     ('{"a": <call>', {}), ('{"a": {"b": 1, ]}', {"a": {"b": 1}}), ("[1]", {}), ("}", {}),
+     ('"x" y', {}), ("", {}), ("5", {})],
+)  # fmt: skip
+def test_of_what_is_no_json_the_beginning_is_kept(text: str, whole: object) -> None:
+    assert object_of(text) == whole
+
+
+@given(st.text(alphabet='{}[],:"\\u0a1-.etrufalsn \n', max_size=14))
+def test_there_is_an_object_of_whatever_was_written(text: str) -> None:
+    assert isinstance(object_of("{" + text), dict)
+    assert isinstance(object_of(text), dict)
+
+
 @given(st.dictionaries(st.text(max_size=3), VALUES), st.integers(0, 200))
 def test_each_beginning_is_a_part_of_the_object(value: dict[str, object], cut: int) -> None:
     text = json.dumps(value)

@@ -1,15 +1,19 @@
-"""The arguments of a call as an object, also where the answer was broken off inside them.
+"""The arguments of a call as an object, also where the answer was broken off inside them, or they
+are no JSON.
 
-Comes in: the beginning of a JSON object. Goes out: what is whole of it, and only values that any
-reader of JSON takes.
+Comes in: what a model wrote. Goes out: what is whole of an object that it begins with, and only
+values that any reader of JSON takes.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from types import MappingProxyType
 from typing import Any
+
+from octavo.protocol.tools.json_scanner import JsonScanner
 
 _ENDS = MappingProxyType({"{": "}", "[": "]"})
 _DEEPEST = 64  # readers of JSON have their own limits: what lies deeper is given as text
@@ -20,15 +24,21 @@ def object_of(text: str) -> dict[str, Any]:
     try:
         found = json.loads(text, strict=False, parse_int=_number)
     except ValueError:
-        found = json.loads(_closed(text), strict=False, parse_int=_number)
+        found = json.loads(_closed(_begun(text)), strict=False, parse_int=_number)
     except RecursionError:
         return {}
-    assert isinstance(found, dict), "a reader of calls lets nothing else through"
+    if not isinstance(found, dict):
+        return {}
     return {_plain_text(key): _plain(value, 1) for key, value in found.items()}
 
 
+def _begun(text: str) -> str:
+    """Return as much of a text as an object may begin with."""
+    return "".join(itertools.takewhile(JsonScanner().take, text)) if text[:1] == "{" else ""
+
+
 def _closed(text: str) -> str:
-    """The longest beginning that ends after a whole value, with the ends of what is open there."""
+    """Return the longest beginning that ends after a whole value, with what closes it there."""
     best, ends = 0, ""  # up to where, and what closes it
     open_ends: list[str] = []
     in_string = is_escaped = False
