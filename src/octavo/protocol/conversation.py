@@ -117,7 +117,7 @@ class Conversation:
     def _told(
         self, template: str | None, arguments: Mapping[str, Any]
     ) -> ReasoningFormat | Harmony | None:
-        """How answers reason to prompts of this template, told these arguments."""
+        """Return how answers reason to prompts of this template, told these arguments."""
         dialect = self._tool_format.dialect
         if isinstance(dialect, Harmony):
             return replace(dialect.told(template, arguments), inline=self._inline)

@@ -82,3 +82,18 @@ def test_it_knows_where_it_is() -> None:
     assert places[5] == (2, Place.FIRST_ITEM)
     assert places[8] == (2, Place.STRING), "a bare line break is of the string"
     assert places[-2:] == [(1, Place.AFTER), (0, Place.DONE)]
+
+
+@given(st.text(alphabet='a"\\\n\x1f\x7f\u2028é🦜', max_size=9), st.integers(0, 3))
+def test_the_plain_part_of_a_string_ends_where_something_else_begins(text: str, at: int) -> None:
+    """However far away that is: of a long string each part is looked at once."""
+    at = min(at, len(text))
+    scanner = JsonScanner()
+    assert scanner.plain(text, at) == 0
+    scanner.take('"')
+    rest = text[at:]
+    ends = [i for i, c in enumerate(rest) if c in '"\\' or c < " "]
+    assert scanner.plain(text, at) == min(ends, default=len(rest))
+    for c in rest[: scanner.plain(text, at)]:
+        assert scanner.take(c)
+        assert scanner.place is Place.STRING

@@ -6,6 +6,7 @@ but for control characters in strings, such as a line break, which models write 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from enum import Enum, auto
 from types import MappingProxyType
@@ -13,6 +14,7 @@ from types import MappingProxyType
 BLANKS = " \t\n\r"
 _DIGITS = "0123456789"
 _HEX = "0123456789abcdefABCDEF"
+_NOT_PLAIN = re.compile(r'["\\\x00-\x1f]')  # in a string: what ends it, or has an escape of its own
 _LITERALS = MappingProxyType({"t": "rue", "f": "alse", "n": "ull"})
 
 
@@ -85,13 +87,11 @@ class JsonScanner:
         return self._between(c)
 
     def plain(self, text: str, at: int) -> int:
-        """How many characters from `at` on are only more of the string that is open."""
+        """Return how many characters from `at` on are only more of the string that is open."""
         if self.place is not Place.STRING:
             return 0
-        quote, escape = text.find('"', at), text.find("\\", at)
-        ends = [end for end in (quote, escape) if end >= 0]
-        run = text[at : min(ends, default=len(text))]
-        return len(run) if run.isprintable() else 0
+        other = _NOT_PLAIN.search(text, at)
+        return (len(text) if other is None else other.start()) - at
 
     def _between(self, c: str) -> bool:
         match self.place:

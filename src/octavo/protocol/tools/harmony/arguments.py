@@ -17,11 +17,11 @@ class Arguments:
         self._calls = calls
         self._place: Literal["before", "inside", "done", "broken"] = "before"
         self._scanner = JsonScanner()
-        self._blanks = ""  # behind broken ones, unless they go on
+        self._blanks: list[str] = []  # behind broken ones, unless they go on
 
     @property
     def is_text(self) -> bool:
-        """What follows stands in a string, where no tag ends anything."""
+        """Whether what follows stands in a string, where no tag ends anything."""
         return self._place == "inside" and self._scanner.place is Place.STRING
 
     @property
@@ -29,7 +29,7 @@ class Arguments:
         return self._place == "done"
 
     def skip(self, text: str, at: int) -> int:
-        """Take those characters from `at` on that are only more of a string; how many they are."""
+        """Take those characters from `at` on that are only more of a string; return how many."""
         if not self.is_text:
             return 0
         length = self._scanner.plain(text, at)
@@ -49,10 +49,10 @@ class Arguments:
                 return
             self._place = "broken"
         if c in BLANKS:
-            self._blanks += c
+            self._blanks.append(c)
         else:
-            self._calls.arguments(self._blanks + c)
-            self._blanks = ""
+            self._calls.arguments("".join(self._blanks) + c)
+            self._blanks = []
 
     def end(self, *, is_cut: bool) -> None:
         """The message ends here; `is_cut`: with the answer."""

@@ -86,16 +86,17 @@ class Harmony:
         return replace(self, opened="final" if is_open else None, begins=not is_open)
 
     def arguments(self, effort: str | None) -> dict[str, object]:
-        """What to tell the template for this effort; for "none" it has no word."""
+        """Return what to tell the template for this effort; for "none" it has no word."""
         found = _EFFORTS.get(effort) if effort is not None and self.takes_effort else None
         return {} if found is None else {_EFFORT: found}
 
     def history(self, messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Earlier turns, as the template takes them."""
+        """Return earlier turns as the template takes them."""
         return as_written(messages, inline=self.inline)
 
     def grammar(
         self, own: GrammarSpec | None, tools: Tools | None, control: Mapping[str, int]
     ) -> GrammarSpec | None:
-        """What an answer is held to: calls, what the body asks for, or either. Raises BodyError."""
+        """Return what an answer is held to: calls, what the body asks for, or either. Raises
+        BodyError."""
         return held_to(own, tools, self.opened, control, begins=self.begins)

@@ -47,9 +47,9 @@ def held_to(
     *,
     begins: bool,
 ) -> GrammarSpec | None:
-    """`own`: what the body asks for; `tools`: those that may be called; `opened`: the channel that
-    the prompt ends in; `begins`: the answer begins with `<|start|>`. Raises BodyError for
-    parameters that no grammar may have."""
+    """Return the grammar, if there is one. `own`: what the body asks for; `tools`: those that may
+    be called; `opened`: the channel that the prompt ends in; `begins`: the answer begins with
+    `<|start|>`. Raises BodyError for parameters that no grammar may have."""
     is_required = tools is not None and tools.choice == "required"
     if own is not None and not is_required and opened == "final":
         return own  # it is text already

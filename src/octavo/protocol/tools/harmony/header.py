@@ -50,8 +50,8 @@ class Header:
 
 
 def read_header(text: str, *, begun: bool) -> Header | None:
-    """`begun`: the prompt, or what stands before, has `<|start|>assistant` already; it may be said
-    once more. Raises Short."""
+    """Read the header. `begun`: the prompt, or what stands before, has `<|start|>assistant`
+    already; it may be said once more. Raises Short."""
     try:
         return _read(_Cursor(text[:_LONGEST]), begun)
     except Short:

@@ -18,7 +18,8 @@ _Message = Mapping[str, Any]
 
 
 def as_written(messages: Sequence[_Message], *, inline: bool) -> list[dict[str, Any]]:
-    """`inline`: answers have their reasoning in their text, as it was told."""
+    """Return these turns so. `inline`: answers have their reasoning in their text, as it was
+    told."""
     found: list[dict[str, Any]] = []
     at = 0
     while at < len(messages):
@@ -44,8 +45,8 @@ def described(tool: Tool) -> dict[str, Any]:
 
 
 def _answer(message: _Message) -> dict[str, Any]:
-    """With its reasoning under the name that templates read. Where it calls there is one place for
-    what was said before: text of such an answer is behind the reasoning."""
+    """Return it with its reasoning under the name that templates read. Where it calls there is one
+    place for what was said before: text of such an answer is behind the reasoning."""
     found = dict(message)
     if reasoning := found.get(_TOLD):
         found[_READ] = reasoning
@@ -69,7 +70,7 @@ def _call_by_call(answer: _Message, results: Sequence[_Message]) -> list[dict[st
 
 
 def _taken_apart(message: _Message) -> _Message:
-    """A text that begins with reasoning, as an answer was told, without it. Clients may have cut
+    """Take reasoning out of a text that begins with it, as an answer was told. Clients may have cut
     the blanks at its ends."""
     text, thoughts = message.get("content") or "", []
     while _TOLD not in message and text.lstrip().startswith(_OPENING) and _CLOSING in text:

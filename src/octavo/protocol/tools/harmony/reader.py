@@ -8,6 +8,7 @@ only looks like a header. A header that the end of the answer cuts says nothing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection
 from typing import Literal
 
@@ -20,6 +21,8 @@ from octavo.protocol.tools.json_scanner import BLANKS
 
 OPENING, CLOSING = "<think>\n", "\n</think>\n\n"  # around reasoning that is left in the text
 _BETWEEN = "\n"  # messages of a kind
+_END = re.compile("|".join(map(re.escape, ENDS)))
+_LONGEST_END = max(map(len, ENDS))
 
 _Kind = Literal["text", "reasoning"]
 
@@ -103,16 +106,14 @@ class ChannelReader:
             self._say(written)
 
     def _read_text(self) -> bool:
-        at, tag = min(
-            ((at, tag) for tag in ENDS if (at := self._held.find(tag)) >= 0), default=(-1, "")
-        )
-        if not tag:
+        end = _END.search(self._held)
+        if end is None:
             sure = len(self._held) - beginning_at_end(self._held, ENDS)
             self._say(self._held[:sure])
             self._held = self._held[sure:]
             return False
-        self._say(self._held[:at])
-        self._end_with(tag, at)
+        self._say(self._held[: end.start()])
+        self._end_with(end)
         return True
 
     def _read_call(self, arguments: Arguments) -> bool:
@@ -122,12 +123,12 @@ class ChannelReader:
             if at == len(self._held):
                 break
             if not arguments.is_text:
-                tag = next((each for each in ENDS if self._held.startswith(each, at)), None)
-                if tag is not None:
+                end = _END.match(self._held, at)
+                if end is not None:
                     self._end_call(is_cut=False)
-                    self._end_with(tag, at)
+                    self._end_with(end)
                     return True
-                if self._held[at] == "<" and _may_begin_end(self._held[at:]):
+                if self._held[at] == "<" and _may_begin_end(self._held[at : at + _LONGEST_END]):
                     break
             arguments.take(self._held[at])
             at += 1
@@ -151,9 +152,9 @@ class ChannelReader:
         self._events += self._calls.take()
         self._arguments, self._is_behind_call = None, True
 
-    def _end_with(self, tag: str, at: int) -> None:
-        self._in_header, self._end = True, tag
-        self._held = self._held[at + len(tag) :]
+    def _end_with(self, end: re.Match[str]) -> None:
+        self._in_header, self._end = True, end.group()
+        self._held = self._held[end.end() :]
 
     def _say(self, text: str) -> None:
         text = text.lstrip(BLANKS) if self._is_behind_call else text
