@@ -160,9 +160,13 @@ class SumsFailingOnce(Sums):
         return FailsOnce(self)
 
 
-def test_a_row_whose_logits_were_wanted_in_one_step_is_the_heads_again_in_the_next() -> None:
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_row_whose_logits_were_wanted_in_one_step_is_the_heads_again_in_the_next(
+    temperature: float,
+) -> None:
+    how: dict[str, Any] = {"max_tokens": 8, "temperature": temperature, "seed": 5}
     wanted, got = (
-        answered(tiny_engine(MODEL, POOL), TEXT[:20], RequestOptions(constraint=rule), max_tokens=8)
+        answered(tiny_engine(MODEL, POOL), TEXT[:20], RequestOptions(constraint=rule), **how)
         for rule in (Sums(2, 12), SumsFailingOnce(2, 12))
     )
     assert got.error is None
