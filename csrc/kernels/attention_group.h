@@ -151,9 +151,11 @@ static Units see_beginning(const Pass* pass, Tile* tile, int begin) {
   }
   return {0, (tile->hi[rows - 1] + 15) / 16};
 }
-// Of a chunk: where the beginning ends in it, or begins.
-static int end_of_beginning(const AttentionArgs* a, int chunk) {
-  return least(a->beginning, (chunk + 1) * kAttentionChunk);
+// Of a chunk: where the beginning ends in it, or begins. Where no row is far nothing is looked for:
+// the sequence may be shorter than that, and so its block table.
+static int end_of_beginning(const Group* group, int chunk) {
+  const Pass* last = group->passes + group->count - 1;
+  return least(last->beginning[last->rows - 1], (chunk + 1) * kAttentionChunk);
 }
 
 // Of what rows see of a chunk: how a pass sees a tile of it, and by which q.
@@ -182,7 +184,7 @@ static void walk_tiles(Group* group, const AttentionArgs* a, int kv_head, int ch
       at.ahead = false;  // once is enough
     }
   };
-  for (int tile = chunk * kAttentionChunk; tile < end_of_beginning(a, chunk); tile += kTile)
+  for (int tile = chunk * kAttentionChunk; tile < end_of_beginning(group, chunk); tile += kTile)
     visit(kBeginning, tile, find_beginning(a, kv_head, tile, &at));
   const Walk walk = walk_of(group, chunk);
   for (int tile = walk.begin; tile < walk.end; tile += kTile)

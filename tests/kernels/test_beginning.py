@@ -68,6 +68,21 @@ def test_rows_that_are_not_far_are_those_of_a_plain_sequence(
     same_bits(seq.rows(far - len(got), far), got)
 
 
+@every_type
+@every_shape
+def test_a_sequence_shorter_than_the_beginning_is_a_plain_one(
+    isa: str, kinds: Kinds, beginning: int, window: int
+) -> None:
+    """Its block table, which ends at a page that nobody may touch, is shorter than that, too."""
+    for tokens in (5, 33):
+        layout = layout_of(kinds, block_size=16, k_dim=32, v_dim=48)
+        seq = PagedSequence(isa, tokens, layout, window=window, beginning=beginning)
+        got = seq.rows(0, tokens)
+        same_bits(seq.rows(0, tokens, split_chunks=True), got)
+        seq.beginning = seq.window = 0
+        same_bits(seq.rows(0, tokens), got)
+
+
 def test_blocks_between_are_never_looked_up(isa: str) -> None:
     seq = sequence(isa, ("bf16", "bf16"), 32, 100)
     want = seq.rows(690, 700)
