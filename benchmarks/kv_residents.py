@@ -22,7 +22,7 @@ from octavo.planning.memory import page_formats
 from octavo.program.kv_bytes import pages_bytes
 
 ANSWER = 64  # tokens
-OFFERED = 1.5  # requests for each that the smallest dtype may hold
+OFFERED = 1.5  # requests for each that the budget holds by its bytes
 
 
 class ComputesNothing:

@@ -18,7 +18,11 @@ from tests.exactness.programs import Grouped, Shape, windowed
 from tests.exactness.random_models import FULL, WIDE, WINDOWS, grouped, latent, shapes
 from tests.exactness.test_random_requests import run_engines
 
-EVENTS = "admit / step / rows compared / block: allocate / block: cache"
+EVENTS = """
+admit / step / rows compared / copy-on-write
+block: allocate / block: cache / block: evict
+"""
+SLIDE = "rows behind a slide / block between let go"
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,7 @@ class Kind:
     kv: Mapping[str, Any] = field(default_factory=lambda: {"kv_dtype": "bf16"})
     shapes: st.SearchStrategy[Shape] = shapes
     events: str = EVENTS  # that have to happen, however few the steps
+    examples: int = 2  # of each engine in the short run; the first has the fewest tokens
 
 
 def _with(**of_groups: st.SearchStrategy[Any]) -> st.SearchStrategy[Grouped]:
@@ -43,19 +48,19 @@ narrow_and_all = st.builds(lambda w: (FULL, windowed(w)), WINDOWS)
 sliding = st.builds(
     lambda shape, lengths: replace(shape, sliding=lengths),
     _of_groups(st.sampled_from([(FULL,), (WIDE,), (FULL, WIDE)]), varied=False, slopes=""),
-    st.sampled_from([(32, 16), (48, 3), (80, 32), (330, 260)]),
+    st.sampled_from([(20, 3), (32, 16), (48, 3), (80, 32), (330, 260)]),
 )
 as_wide_as_deepseek = st.builds(lambda shape: replace(shape, latent=512, turned=64), latent)
 
 KINDS = {
     "int8": Kind({"kv_dtype": "int8"}),
     "int4": Kind({"kv_dtype": "int4", "kv_sinks": 0}),
-    "int4 behind sinks": Kind({"kv_dtype": "int4"}, events=EVENTS + " / sinks: allocate"),
+    "int4 behind sinks": Kind({"kv_dtype": "int4"}, events=EVENTS + "sinks: allocate"),
     "int8 and int4": Kind({"kv_dtype": "k=int8,v=int4"}),
     "int8 beside bf16": Kind({"kv_dtype": "full=int8,window=bf16"}, _of_groups(narrow_and_all)),
-    "sliding context": Kind(shapes=sliding, events=EVENTS + " / contexts that slide"),
-    "sliding context, int8": Kind({"kv_dtype": "int8"}, sliding),
-    "latent": Kind(shapes=as_wide_as_deepseek),
+    "sliding context": Kind(shapes=sliding, events=EVENTS + SLIDE, examples=4),
+    "sliding context, int8": Kind({"kv_dtype": "int8"}, sliding, EVENTS + SLIDE, examples=4),
+    "latent": Kind(shapes=as_wide_as_deepseek, events=EVENTS + "V read from K"),
     "latent, int8": Kind({"kv_dtype": "int8"}, as_wide_as_deepseek),
     "slopes": Kind(shapes=_with(slopes=st.sampled_from(["plain", "rounded"]))),
     "sink logits": Kind(shapes=_with(sink_logits=st.just(True))),
@@ -67,5 +72,5 @@ def test_no_request_notices_another_in(name: str, pytestconfig: pytest.Config) -
     kind, long = KINDS[name], pytestconfig.getoption("--octavo-long-fuzz")
     run_engines(
         10_000 if long else 200, [kind.kv], kind.events, long,
-        shapes=kind.shapes, examples=7 if long else 2,
+        shapes=kind.shapes, examples=7 if long else kind.examples,
     )  # fmt: skip

@@ -48,6 +48,7 @@ class WatchedEngine:
         has_sinks = EngineConfig.parse(kv).sink_tokens > 0
         groups = [PlainGroup(s.window, s.beginning, s.window > 0 or not has_sinks) for s in specs]
         seen["contexts that slide"] += any(spec.beginning for spec in specs)
+        self.slides_at = min((s.most_seen for s in specs if s.slides), default=None)
         seen["V read from K"] += any(layout.v_aliases_k for layout in self.runner.layouts)
         groups += [PlainGroup(0, has_others=False) for s in specs if has_sinks and not s.window]
         self.probe.attach(self.engine, self.runner, groups, is_lru=options["eviction"] == "lru")
@@ -180,6 +181,8 @@ class WatchedEngine:
             self.compare_rows()
 
     def compare_rows(self) -> None:
+        if (end := self.slides_at) is not None:
+            self.seen["rows behind a slide"] += sum(len(row.prefix) > end for row in self.rows)
         self.seen["rows compared"] += compare(self.rows, self.alone)
         self.rows.clear()
 
