@@ -71,6 +71,10 @@ def test_a_head_has_bounds(live: Live) -> None:
     assert b"431 Refused" in talk(live, b"GET /", *[b"a" * 8000] * 20)
     for length in (1 << 16, 70_000):  # whole before it is counted
         assert b"431 Refused" in talk(live, b"GET /" + b"a" * length + b" HTTP/1.1\r\n\r\n")
+    close = b"host: 127.0.0.1\r\nconnection: close\r\n\r\n"
+    whole = b"GET /health HTTP/1.1\r\nhost: 127.0.0.1\r\nx: " + b"a" * 66_000 + b"\r\n\r\n"
+    twice = talk(live, whole, b"GET /health HTTP/1.1\r\n" + close)
+    assert twice.count(b"200 OK") == 2, "what was answered is not refused behind that"
     for _ in range(2):  # each head of a connection has its own
         close = b"connection: close\r\n\r\n"
         twice = talk(live, start + b"\r\n", start + b"y: " + b"a" * 60_000 + b"\r\n" + close)

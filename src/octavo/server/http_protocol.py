@@ -124,6 +124,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return  # that was its head
         self._in_message = False
+        self._quiet_bytes = -_SLICE  # what is whole was not too long, and this piece has its end
         if not self._is_over:
             super().on_message_complete()
             if self.cycle.response_complete:  # it was refused before it had come whole
