@@ -1,7 +1,8 @@
 """Probe: what the tests put between the parts of a real engine.
 
 Counts what happened in `seen`, and raises faults; it knows whom each may end. Every block is filled
-with NaN when it is allocated, so that a slot that nobody wrote shows up at once. It judges nothing.
+with NaN when it is allocated, so that a slot that nobody wrote shows up at once, and block tables
+end at a page that nobody may touch. It judges nothing.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from octavo.records import BlockEvent, BlockEventKind
 from octavo.verification.recorder import RecordingRunner
 from tests.exactness.plain_pool import PlainPool, watch
 from tests.exactness.plain_prefixes import PlainGroup, PlainPrefixes
+from tests.kernels.guard import guarded
 
 Tokens = tuple[int, ...]
 _NAN = 0x7FC1  # in bf16; two of them are one in float32
@@ -66,6 +68,8 @@ class ProbedRunner(RecordingRunner):
     probe: Probe
 
     def forward(self, plan: StepPlan) -> StepOutput:
+        if (batch := plan.batch) is not None:
+            plan.batch = replace(batch, block_tables=guarded(batch.block_tables))
         return self.probe.forward(super().forward, plan)
 
     def transfer(self, transfers: Iterable[Transfer]) -> None:
