@@ -130,3 +130,4 @@ def test_the_variables_that_a_template_reads() -> None:
     assert variables_of(source.removesuffix("{% break_ %}")) == {"b", "c"}
     late = "{% if b %}{% set tools = none %}{% endif %}{{ tools }}"
     assert variables_of(late) == {"b", "tools"}
+    assert variables_of(late) is variables_of(late), "a server asks at each request: it is kept"

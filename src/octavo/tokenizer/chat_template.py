@@ -87,8 +87,9 @@ class ChatTemplate:
             raise UsageError(f"the chat template failed: {_one_line(error)}") from error
 
 
+@functools.lru_cache(maxsize=8)  # each turn asks, and to parse takes longer than to render
 def variables_of(source: str) -> frozenset[str]:
-    """The names that a template reads and a caller may give. Raises UsageError."""
+    """Return the names that a template reads and a caller may give. Raises UsageError."""
     _compiled(source)
     return frozenset(jinja2.meta.find_undeclared_variables(TemplateSandbox(Meter()).parse(source)))
 
