@@ -41,7 +41,7 @@ def alone() -> Alone:
     return Alone(make_runner(model, pool, max_rows=1024), frozenset())
 
 
-@pytest.fixture(params=[1, 2, 3])
+@pytest.fixture(params=[1, 2])
 def make(request: pytest.FixtureRequest) -> MakeEngine:
     """Engines on so many threads, with blocks of 32 tokens and no target of time."""
     model, pool = loaded(request.param)

@@ -68,10 +68,10 @@ def test_every_event_happens_at_every_size(block_size: int, context: int) -> Non
     assert others <= {s.name for s in report.scenarios}
 
 
-@pytest.mark.parametrize("threads", [1, 3])
-def test_other_thread_counts_are_those_that_are_not_the_own(threads: int) -> None:
-    names = [s.name for s in prove(threads=threads).scenarios]
-    assert names[-2:] == {1: ["2 threads", "3 threads"], 3: ["1 thread", "2 threads"]}[threads]
+def test_other_thread_counts_are_those_that_are_not_the_own() -> None:
+    report = prove(threads=2)
+    assert [s.name for s in report.scenarios][-2:] == ["1 thread", "3 threads"]
+    assert report.exact
 
 
 def test_a_short_context_is_refused() -> None:
