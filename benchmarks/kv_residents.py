@@ -26,7 +26,7 @@ OFFERED = 1.5  # requests for each that the budget holds by its bytes
 
 
 class ComputesNothing:
-    """In place of the native program: every answer is token 0."""
+    """Stands in for the native program: every answer is token 0."""
 
     def __init__(self, *parts: object) -> None:
         pass

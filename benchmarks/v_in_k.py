@@ -72,7 +72,7 @@ def batch_of(sequences: int, past: int, rows: int) -> Batch:
 
 
 def microseconds(runner: Runner, batch: Batch) -> float:
-    """Of the attention of one layer."""
+    """Return what the attention of one layer takes."""
     times = zip(runner.run(batch).op_ns, runner.op_names, strict=True)
     return sum(float(ns) for ns, name in times if name.startswith("Attend")) / LAYERS / 1e3
 

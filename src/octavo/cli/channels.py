@@ -1,4 +1,4 @@
-"""What a terminal shows of answers: all of them as they are written, but those in channels.
+"""Shows answers at a terminal: all of them as they are written, but those in channels.
 
 Comes in: a chat template, and the text of answers in pieces. Goes out: what to show of them, and
 what of a whole answer the conversation goes on with. Knows no format of channels.
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Shown(Protocol):
-    """What one answer shows, piece by piece."""
+    """Tells what one answer shows, piece by piece."""
 
     def push(self, text: str) -> str: ...
     def finish(self) -> str: ...

@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 
 class InChannels:
-    """What to show of answers, and what of one the conversation goes on with."""
+    """Tells what to show of answers, and what of one the conversation goes on with."""
 
     def __init__(self, template: str, tokenizer: Tokenizer) -> None:
         self._harmony = Harmony().told(template, {})
         ids = map(tokenizer.control_id, Harmony.shown_tokens)
         self.shown_tokens = tuple(each for each in ids if each is not None)
 
-    def reader(self) -> Shown:
-        return Shown(self._reader(inline=True))
+    def reader(self) -> ShownInChannels:
+        return ShownInChannels(self._reader(inline=True))
 
     def said(self, text: str) -> str:
         reader = self._reader(inline=False)
@@ -35,8 +35,8 @@ class InChannels:
         return AnswerReader(ToolFormat(replace(self._harmony, inline=inline)), None, None, str)
 
 
-class Shown:
-    """What one answer shows, piece by piece."""
+class ShownInChannels:
+    """Tells what one answer shows, piece by piece."""
 
     def __init__(self, reader: AnswerReader) -> None:
         self._reader = reader

@@ -8,7 +8,7 @@ with is reasoning: a tag further on is text. Blanks around reasoning belong to n
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Literal
@@ -60,6 +60,18 @@ class ReasoningFormat:
         return ReasoningReader(self)
 
 
+def ask(template: str, arguments: Mapping[str, Any]) -> tuple[Container[str], str] | None:
+    """Return the variables that a template reads, and the prompt that it makes of one question;
+    None where it makes none: whoever renders a chat is told why."""
+    # Here: Jinja takes an eighth of the imports of a start, which may see no chat.
+    from octavo.tokenizer.chat_template import ChatTemplate, variables_of
+
+    try:
+        return variables_of(template), ChatTemplate(template, "", "").render(_ASKED, **arguments)
+    except UsageError:
+        return None
+
+
 def reasoning_of(
     template: str | None, arguments: Mapping[str, Any] = MappingProxyType({})
 ) -> ReasoningFormat | None:
@@ -67,14 +79,10 @@ def reasoning_of(
     tags = next((tags for tags in _TAGS if template and all(tag in template for tag in tags)), None)
     if template is None or tags is None:
         return None
-    # Here: Jinja takes an eighth of the imports of a start, which may see no chat.
-    from octavo.tokenizer.chat_template import ChatTemplate, variables_of
-
-    try:
-        names = variables_of(template)
-        prompt = ChatTemplate(template, "", "").render(_ASKED, **arguments).rstrip()
-    except UsageError:  # whoever renders a chat is told so; this looks only at what it ends with
+    asked = ask(template, arguments)
+    if asked is None:
         return ReasoningFormat(*tags)
+    names, prompt = asked[0], asked[1].rstrip()
     found = ReasoningFormat(
         *tags,
         switch=next((name for name in _SWITCHES if name in names), None),

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, get_args
 
-from octavo.errors import UsageError
 from octavo.grammar import GrammarSpec
+from octavo.protocol.reasoning import ask
 from octavo.protocol.tools.asked import Tools
 from octavo.protocol.tools.harmony.grammar import AROUND, held_to
 from octavo.protocol.tools.harmony.header import (
@@ -36,7 +36,6 @@ _EFFORTS: Mapping[str, str] = MappingProxyType(
         **{"high": "high", "xhigh": "high", "max": "high"},
     }
 )
-_ASKED = ({"role": "user", "content": "?"},)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +63,10 @@ class Harmony:
 
     def told(self, template: str | None, arguments: Mapping[str, Any]) -> Harmony:
         """Return it as this template has it, told these arguments."""
-        # Here: Jinja takes an eighth of the imports of a start, which may see no chat.
-        from octavo.tokenizer.chat_template import ChatTemplate, variables_of
-
-        try:
-            names = variables_of(template or "")
-            prompt = ChatTemplate(template or "", "", "").render(_ASKED, **arguments)
-        except UsageError:  # whoever renders a chat is told so; this looks at what it ends with
+        asked = ask(template or "", arguments)
+        if asked is None:
             return self
+        names, prompt = asked
         opened = next(
             (each for each in get_args(Channel) if prompt.endswith(f"{CHANNEL}{each}{MESSAGE}")),
             None,
