@@ -10,7 +10,7 @@ if(OCTAVO_ARCH STREQUAL "x86_64")
   set(octavo_features_avxvnni ${octavo_features_avx2} avxvnni)
   set(octavo_features_avx512 avx512f avx512bw avx512dq avx512vl avx512vnni avx512vbmi fma f16c bmi2)
   set(octavo_features_avx512bf16 ${octavo_features_avx512} avx512bf16)
-  set(octavo_features_amx ${octavo_features_avx512} amx_tile amx_int8 amx_bf16)
+  set(octavo_features_amx ${octavo_features_avx512bf16} amx_tile amx_int8 amx_bf16)
   set(octavo_features_amx_plain ${octavo_features_avx512})
 else()
   # aarch64 has only its baseline NEON so far; neon_dotprod and neon_i8mm become levels when they have kernels.

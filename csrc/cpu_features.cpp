@@ -69,7 +69,7 @@ CpuFeatures look() {
   f.avx512 = f.avx2 && zmm && bit(seven.ebx, 16) && bit(seven.ebx, 17) && bit(seven.ebx, 30) &&
              bit(seven.ebx, 31) && bit(seven.ecx, 1) && bit(seven.ecx, 11);
   f.avx512bf16 = f.avx512 && bit(seven_one.eax, 5);
-  if (f.avx512 && (state & 0x60000) == 0x60000 && bit(seven.edx, 22) && bit(seven.edx, 24) &&
+  if (f.avx512bf16 && (state & 0x60000) == 0x60000 && bit(seven.edx, 22) && bit(seven.edx, 24) &&
       bit(seven.edx, 25)) {
     f.amx_refusal = ask_for_tiles();
     f.amx = f.amx_refusal == 0;

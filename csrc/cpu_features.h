@@ -10,7 +10,7 @@ struct CpuFeatures {
   bool avxvnni;              // avx2 and the VEX form of vpdpbusd
   bool avx512;               // F, BW, DQ, VL, VNNI, VBMI and saved zmm state
   bool avx512bf16;           // avx512 and vdpbf16ps
-  bool amx;                  // avx512, AMX with int8 and bf16, and leave to use its tiles
+  bool amx;                  // avx512bf16, AMX with int8 and bf16, and leave to use its tiles
   int amx_refusal;           // errno of asking for that leave; 0: it was given, or not asked for
   bool fma_beats_bf16_dots;  // Intel: two fma a cycle, a vdpbf16ps every other
 };

@@ -81,36 +81,77 @@ static f32x16 seen_from_rows(f32x16 m, const AttentionArgs* a, const float* slop
   return add(m, mul(bias, set1_f(bias_unit(a) * c)));
 }
 
-static __attribute__((noinline)) void tile_max(Pass* pass, Tile* tile, int s0, int s1, float c) {
+OCTAVO_INLINE f32x16 max_few(const float (*top)[16], int rows) {
   float best[16] = {};
-  for (int i = 0; i < pass->kernels->rows; i++) {
-    const int lo = tile->lo[i], hi = tile->hi[i];
-    const bool all = lo <= s0 * 16 && hi >= s1 * 16;
-    f32x16 top = set1_f(-__builtin_inff());
-    for (int s = s0; s < s1; s++) {
-      f32x16 score = load_f(tile->score[i] + s * 16);
-      if (!all) {
-        score = only_visible(score, lo - s * 16, hi - s * 16);
-        store_f(tile->score[i] + s * 16, score);
-      }
-      top = max(score, top);
-    }
-    best[i] = reduce_max(top);
+  for (int i = 0; i < rows; i++) best[i] = reduce_max(load_f(top[i]));
+  return load_f(best);
+}
+#if OCTAVO_LEVEL >= OCTAVO_LEVEL_avx512
+// Rows change places with lanes, halves of vectors first, and are half as many after each step.
+OCTAVO_INLINE f32x16 max_many(const float (*top)[16], int rows) {
+  f32x16 a[8], b[4], c[2];
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; i++) {
+    const f32x16 x = load_f(top[i]), y = load_f(top[least(i + 8, rows - 1)]);
+    a[i] = max(_mm512_shuffle_f32x4(x, y, 0x44), _mm512_shuffle_f32x4(x, y, 0xee));
   }
-  const f32x16 before = load_f(pass->m), now = max(mul(load_f(best), set1_f(c)), before);
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; i++)
+    b[i] =
+        max(_mm512_shuffle_f32x4(a[i], a[i + 4], 0x88), _mm512_shuffle_f32x4(a[i], a[i + 4], 0xdd));
+#pragma GCC unroll 2
+  for (int i = 0; i < 2; i++)
+    c[i] = max(_mm512_unpacklo_ps(b[i], b[i + 2]), _mm512_unpackhi_ps(b[i], b[i + 2]));
+  const f32x16 d = max(_mm512_unpacklo_ps(c[0], c[1]), _mm512_unpackhi_ps(c[0], c[1]));
+  return _mm512_shuffle_f32x4(d, d, 0xd8);
+}
+// Lane i is the largest of top[i], where no lane is NaN.
+OCTAVO_INLINE f32x16 max_of_each(const float (*top)[16], int rows) {
+  return rows < 8 ? max_few(top, rows) : max_many(top, rows);
+}
+#else
+OCTAVO_INLINE f32x16 max_of_each(const float (*top)[16], int rows) { return max_few(top, rows); }
+#endif
+
+// Of four units, some of which are there; NaN does not count.
+OCTAVO_INLINE f32x16 max_of_units(const float* score, int s0, int s1) {
+  f32x16 top = set1_f(-__builtin_inff());
+#pragma GCC unroll 4
+  for (int s = 0; s < 4; s++)
+    if (s >= s0 && s < s1) top = max(load_f(score + s * 16), top);
+  return top;
+}
+
+static __attribute__((noinline)) void tile_max(Pass* pass, Tile* tile, int s0, int s1, float c) {
+  alignas(64) float top[kPassRows][16];
+  const int rows = pass->kernels->rows;
+  for (int i = 0; i < rows; i++) {
+    const int lo = tile->lo[i], hi = tile->hi[i];
+    if (lo == 0 && hi == kTile) {
+      store_f(top[i], max_of_units(tile->score[i], 0, 4));
+      continue;
+    }
+    for (int s = s0; s < s1; s++) {
+      float* score = tile->score[i] + s * 16;
+      store_f(score, only_visible(load_f(score), lo - s * 16, hi - s * 16));
+    }
+    store_f(top[i], max_of_units(tile->score[i], s0, s1));
+  }
+  const f32x16 best = max_of_each(top, rows);
+  const f32x16 before = load_f(pass->m), now = max(mul(best, set1_f(c)), before);
   store_f(pass->m, now);
   store_f(tile->alpha, exp2_below_127(sub(before, now)));
 }
 
 template <class F>
-static __attribute__((noinline)) void tile_weights(Pass* pass, Tile* tile, int s0, int s1,
-                                                   float c) {
+OCTAVO_INLINE void weigh_units(Pass* pass, Tile* tile, int s0, int s1, float c) {
   const f32x16 scale = set1_f(c);
   float minus[16];
   store_f(minus, sub(zero_f(), load_f(pass->m)));
   for (int i = 0; i < pass->kernels->rows; i++) {
     const f32x16 minus_m = set1_f(minus[i]);
     f32x16 l = mul(load_f(pass->lane_l[i]), set1_f(tile->alpha[i]));
+#pragma GCC unroll 4
     for (int s = s0; s < s1; s++) {
       const f32x16 p = exp2_below_127(fma(load_f(tile->score[i] + s * 16), scale, minus_m));
       l = add(l, p);
@@ -118,6 +159,13 @@ static __attribute__((noinline)) void tile_weights(Pass* pass, Tile* tile, int s
     }
     store_f(pass->lane_l[i], l);
   }
+}
+// Most tiles are whole.
+template <class F>
+static __attribute__((noinline)) void tile_weights(Pass* pass, Tile* tile, int s0, int s1,
+                                                   float c) {
+  if (s0 == 0 && s1 == 4) weigh_units<F>(pass, tile, 0, 4, c);
+  else weigh_units<F>(pass, tile, s0, s1, c);
 }
 
 // One chunk's (m, l) of up to 16 rows joins their totals; the weights of the two o's are left in

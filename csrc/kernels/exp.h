@@ -10,9 +10,8 @@
 
 namespace octavo::OCTAVO_ISA {
 
-// 2^x * unit, for -126 <= x <= 127; the unit is a power of two, which is exact wherever it is
-// multiplied in as long as the result is no denormal and no infinity.
-OCTAVO_INLINE f32x16 exp2_in_range(f32x16 x, float unit) {
+// x as n, which is returned, and 2^f * unit.
+OCTAVO_INLINE f32x16 split_exp2(f32x16 x, float unit, f32x16* power_of_f) {
   const f32x16 whole = set1_f(0x1.8p23f);  // floats near it are whole numbers
   const f32x16 n = sub(add(x, whole), whole);
   const f32x16 f = sub(x, n);
@@ -21,13 +20,23 @@ OCTAVO_INLINE f32x16 exp2_in_range(f32x16 x, float unit) {
   p = fma(p, f, set1_f(0x1.c6b752p-5f * unit));
   p = fma(p, f, set1_f(0x1.ebf9bcp-3f * unit));
   p = fma(p, f, set1_f(0x1.62e42ap-1f * unit));
-  p = fma(p, f, set1_f(unit));
+  *power_of_f = fma(p, f, set1_f(unit));
+  return n;
+}
+
+// 2^x * unit, for -126 <= x <= 127; the unit is a power of two, which is exact wherever it is
+// multiplied in as long as the result is no denormal and no infinity.
+OCTAVO_INLINE f32x16 exp2_in_range(f32x16 x, float unit) {
+  f32x16 p;
+  const f32x16 n = split_exp2(x, unit, &p);
   return scale2(p, n);
 }
 
 // For x <= 127. -inf and -1e30 give 0.
 OCTAVO_INLINE f32x16 exp2_below_127(f32x16 x) {
-  return select(lt(x, set1_f(-126.0f)), zero_f(), exp2_in_range(x, 1.0f));
+  f32x16 p;
+  const f32x16 n = split_exp2(x, 1.0f, &p);
+  return scale2_from(set1_f(-126.0f), x, p, n);
 }
 
 // For any x: saturates at 2^127 (so that 1 / exp2_poly(x) never makes a denormal, and +inf gives a

@@ -16,6 +16,7 @@
 //           fma(a, b, c)                                     a*b+c rounded once; on base twice: a class of its own
 //           select(m, a, b) round_even(a)                    a where the mask is set
 //           scale2(p, n)                                     p * 2^n for integral n in [-126, 127]
+//           scale2_from(low, x, p, n)                        the same; 0 in lanes where x < low
 //           swap_lanes<K>(a) twice_each(8 floats)            lanes i and i ^ K (1, 2, 4, 8) change places; lane i = p[i / 2]
 //           reduce_add(a) reduce_max(a)                      fixed tree: lanes i and i+8, then i+4, i+2, i+1
 //   int32   zero_i() set1_i(v) load_i(p) store_i(p, v) add_i sub_i and_i or_i
@@ -49,6 +50,8 @@
 #define OCTAVO_LEVEL OCTAVO_PASTE(OCTAVO_LEVEL_, OCTAVO_ISA)
 
 #define OCTAVO_BF16_DOTS (OCTAVO_LEVEL == OCTAVO_LEVEL_avx512bf16)  // dot_bf16 is one instruction
+#define OCTAVO_BF16_STORES \
+  (OCTAVO_BF16_DOTS || OCTAVO_LEVEL == OCTAVO_LEVEL_amx)  // so is store_bf16
 
 #define OCTAVO_INLINE static inline __attribute__((always_inline))
 

@@ -169,6 +169,9 @@ OCTAVO_INLINE mask16 lt(f32x16 a, f32x16 b) {
   return {_mm256_castps_si256(_mm256_cmp_ps(a.lo, b.lo, _CMP_LT_OQ)),
           _mm256_castps_si256(_mm256_cmp_ps(a.hi, b.hi, _CMP_LT_OQ))};
 }
+OCTAVO_INLINE f32x16 scale2_from(f32x16 low, f32x16 x, f32x16 p, f32x16 n) {
+  return select(lt(x, low), zero_f(), scale2(p, n));
+}
 OCTAVO_INLINE mask16 is_nan(f32x16 a) {
   return {_mm256_castps_si256(_mm256_cmp_ps(a.lo, a.lo, _CMP_UNORD_Q)),
           _mm256_castps_si256(_mm256_cmp_ps(a.hi, a.hi, _CMP_UNORD_Q))};

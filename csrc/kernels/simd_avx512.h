@@ -1,5 +1,5 @@
 // simd_avx512.h: the words of simd.h on AVX-512 (F, BW, DQ, VL, VNNI); dot_bf16 in hardware at
-// level avx512bf16.
+// level avx512bf16, store_bf16 at amx too.
 #pragma once
 #include <immintrin.h>
 
@@ -27,6 +27,9 @@ OCTAVO_INLINE f32x16 round_even(f32x16 a) {
   return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
 OCTAVO_INLINE f32x16 scale2(f32x16 p, f32x16 n) { return _mm512_scalef_ps(p, n); }
+OCTAVO_INLINE f32x16 scale2_from(f32x16 low, f32x16 x, f32x16 p, f32x16 n) {
+  return _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(x, low, _CMP_NLT_UQ), p, n);
+}
 
 OCTAVO_INLINE i32x16 zero_i() { return _mm512_setzero_si512(); }
 OCTAVO_INLINE i32x16 set1_i(int32_t v) { return _mm512_set1_epi32(v); }
@@ -85,7 +88,7 @@ OCTAVO_INLINE i32x16 to_bf16_pair(f32x16 lo, f32x16 hi) {
   return or_i(to_bf16_bits(lo), shift_left<16>(to_bf16_bits(hi)));
 }
 
-#if OCTAVO_BF16_DOTS
+#if OCTAVO_BF16_STORES
 OCTAVO_INLINE void store_bf16(void* p, f32x16 v) {
   _mm256_storeu_si256((__m256i*)p, (__m256i)_mm512_cvtneps_pbh(v));
 }

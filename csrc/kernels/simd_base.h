@@ -200,6 +200,9 @@ OCTAVO_INLINE void store_bf16(void* p, f32x16 v) {
 }
 
 OCTAVO_INLINE mask16 lt(f32x16 a, f32x16 b) { return OCTAVO_MAP2(lt4, a, b); }
+OCTAVO_INLINE f32x16 scale2_from(f32x16 low, f32x16 x, f32x16 p, f32x16 n) {
+  return select(lt(x, low), zero_f(), scale2(p, n));
+}
 OCTAVO_INLINE mask16 is_nan(f32x16 a) { return OCTAVO_MAP1(nan4, a); }
 OCTAVO_INLINE mask16 and_m(mask16 a, mask16 b) { return OCTAVO_MAP2(and4_i, a, b); }
 OCTAVO_INLINE mask16 first_lanes(int n) {

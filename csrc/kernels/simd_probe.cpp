@@ -51,6 +51,7 @@ OCTAVO_WORD(fma, put(out, fma(f(a), f(b), f(c))))
 OCTAVO_WORD(select, put(out, select(m(c), f(a), f(b))))
 OCTAVO_WORD(round_even, put(out, round_even(f(a))))
 OCTAVO_WORD(scale2, put(out, scale2(f(a), f(b))))
+OCTAVO_WORD(scale2_from, put(out, scale2_from(f(a), f(b), set1_f(0.75f), f(c))))
 OCTAVO_WORD(zero_i, put(out, zero_i()))
 OCTAVO_WORD(set1_i, put(out, set1_i(scalar(a))))
 OCTAVO_WORD(add_i, put(out, add_i(i(a), i(b))))
@@ -107,6 +108,7 @@ static const ProbeWord kWords[] = {
     OCTAVO_ENTRY(select),
     OCTAVO_ENTRY(round_even),
     OCTAVO_ENTRY(scale2),
+    OCTAVO_ENTRY(scale2_from),
     OCTAVO_ENTRY(zero_i),
     OCTAVO_ENTRY(set1_i),
     OCTAVO_ENTRY(add_i),

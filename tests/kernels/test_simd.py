@@ -76,6 +76,13 @@ def test_scale2_over_all_exponents(isa: str) -> None:
         check(run(isa, "scale2", F32, np.full(n.size, p, F32), n), want)
 
 
+def test_scale2_from_is_0_where_x_is_lower_and_not_where_it_is_nan(isa: str) -> None:
+    low, x = pairs(EDGES)
+    n = np.resize(np.arange(-126, 128, dtype=F32), x.size)
+    want = np.where(x < low, F32(0), np.ldexp(F32(0.75), n.astype(np.int32)))
+    check(run(isa, "scale2_from", F32, low, x, n), want)
+
+
 def test_integer_words_wrap_and_shift(isa: str) -> None:
     rng = np.random.default_rng(8)
     a, b = rng.integers(0, 2**32, (2, 1024), dtype=np.uint32)

@@ -21,10 +21,11 @@ struct Turn {
   Pass* pass;  // null: none
 };
 
-// The V of a half of a tile: pairs of tokens, `stride` bytes apart.
+// The V of a run of halves of a tile: of each, pairs of tokens, `stride` bytes apart.
 struct Values {
-  const uint8_t* pairs;
+  const uint8_t* pairs[2];
   int64_t stride;
+  int halves;
 };
 
 // Tokens outside [lo, hi) as 0, for 0 * NaN is NaN; what is not seen is not read.
@@ -37,36 +38,51 @@ static Values clean_values(const uint8_t* const* units, int lo, int hi, int v_di
       store_i(room + j * stride + d,
               low || high ? and_i(load_i(units[j / 8] + j % 8 * stride + d), kept) : zero_i());
   }
-  return {room, stride};
+  return {{room}, stride, 1};
 }
 
-template <int D>
-OCTAVO_INLINE void add_panel(Tiles& t, const Values& v, int d, float* o, int v_dim,
-                             int64_t out_stride, float* out) {
-  if (d + D * 16 >= v_dim) return;
-  t.template load<D>(o + d + D * 16, v_dim * 4);
-  t.template load<5>(v.pairs + (d + D * 16) * 4, v.stride);
-  t.template dot_bf16<D, 4, 5>();
-  t.template store<D>(out + d + D * 16, out_stride);
+// Of the 64 d from `d` on, those that there are, 16 at a time.
+template <int D = 0, class Each> OCTAVO_INLINE void each_panel(int d, int v_dim, Each each) {
+  if (d >= v_dim) return;
+  each.template operator()<D>(d);
+  if constexpr (D < 3) each_panel<D + 1>(d + 16, v_dim, each);
 }
 
-// out = o + weights times V, for all rows of the pass.
-static void add_half(Tiles& t, const Values& v, const uint32_t* p, float* o, int v_dim,
-                     float* out) {
-  t.load<4>(p, kPRow);
-  for (int d = 0; d < v_dim; d += 64) {
-    add_panel<0>(t, v, d, o, v_dim, v_dim * 4, out);
-    add_panel<1>(t, v, d, o, v_dim, v_dim * 4, out);
-    add_panel<2>(t, v, d, o, v_dim, v_dim * 4, out);
-    add_panel<3>(t, v, d, o, v_dim, v_dim * 4, out);
+// out = o + weights times V, for all rows of the pass; o stays in tiles from half to half.
+static void add_run(Tiles& t, const Values& v, const uint32_t* p, float* o, int v_dim, float* out) {
+  for (int from = 0; from < v_dim; from += 64) {
+    each_panel(from, v_dim, [&]<int D>(int d) { t.template load<D>(o + d, v_dim * 4); });
+    for (int half = 0; half < v.halves; ++half) {
+      t.load<4>(p + half * 16, kPRow);
+      each_panel(from, v_dim, [&]<int D>(int d) {
+        t.template load<5>(v.pairs[half] + d * 4, v.stride);
+        t.template dot_bf16<D, 4, 5>();
+      });
+    }
+    each_panel(from, v_dim, [&]<int D>(int d) { t.template store<D>(out + d, v_dim * 4); });
   }
 }
 
 static int within(int token, int begin) { return least(most(token - begin, 0), kHalf); }
 
+static bool lies_in_one(const uint8_t* const* units, int v_dim) {
+  return units[1] == units[0] + (int64_t)v_dim * 32;
+}
+
+// Adds both halves of a tile that all rows see and that lie as they should, or returns false.
+static bool add_whole(Tiles& t, Turn* turn, int v_dim) {
+  const Tile& tile = turn->tile;
+  const uint8_t* const* v = turn->at.v;
+  float* o = turn->pass->o;
+  if (tile.lo[turn->pass->kernels->rows - 1] > 0 || tile.hi[0] < kTile) return false;
+  if (!lies_in_one(v, v_dim) || !lies_in_one(v + 2, v_dim)) return false;
+  add_run(t, {{v[0], v[2]}, (int64_t)v_dim * 4, 2}, tile.p[0], o, v_dim, o);
+  return true;
+}
+
 // The rows of a pass that see the same of a half go through it together. Unless these are all, the
 // product is made for all, and theirs is taken.
-static void add_values(Tiles& t, Turn* turn, int half, int v_dim) {
+static void add_half(Tiles& t, Turn* turn, int half, int v_dim) {
   alignas(64) uint8_t room[kHalf * kAttentionMaxDim * 2];
   alignas(64) float all[kPassRows * kAttentionMaxDim];
   Pass* pass = turn->pass;
@@ -80,11 +96,11 @@ static void add_values(Tiles& t, Turn* turn, int half, int v_dim) {
       if (within(tile.lo[end], begin) != lo || within(tile.hi[end], begin) != hi) break;
     if (lo >= hi) continue;
     const int64_t stride = (int64_t)v_dim * 4;
-    const bool as_it_lies = lo == 0 && hi == kHalf && units[1] == units[0] + 8 * stride;
+    const bool as_it_lies = lo == 0 && hi == kHalf && lies_in_one(units, v_dim);
     const Values v =
-        as_it_lies ? Values{units[0], stride} : clean_values(units, lo, hi, v_dim, room);
+        as_it_lies ? Values{{units[0]}, stride, 1} : clean_values(units, lo, hi, v_dim, room);
     const bool every = end - i == rows;
-    add_half(t, v, p, pass->o, v_dim, every ? pass->o : all);
+    add_run(t, v, p, pass->o, v_dim, every ? pass->o : all);
     if (!every)
       __builtin_memcpy(pass->o + i * v_dim, all + i * v_dim, (size_t)((end - i) * stride));
   }

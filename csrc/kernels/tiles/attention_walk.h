@@ -8,13 +8,9 @@
 
 namespace octavo::OCTAVO_ISA {
 
-// Weights as rows of a tile; a NaN may become a number: the sum of the weights has it.
+// Weights as rows of a tile. None is a denormal, which store_bf16 may take for 0.
 struct TiledWeights {
-  OCTAVO_INLINE void store_p(uint32_t* row, int s, f32x16 p) {
-    const i32x16 bits = as_int(p), odd = and_i(shift_right_u<16>(bits), set1_i(1));
-    const i32x16 rounded = shift_right_u<16>(add_i(bits, add_i(odd, set1_i(0x7fff))));
-    _mm256_storeu_si256((__m256i*)row + s, _mm512_cvtepi32_epi16(rounded));
-  }
+  OCTAVO_INLINE void store_p(uint32_t* row, int s, f32x16 p) { store_bf16(row + s * 8, p); }
 };
 
 // From scores to weights; o is scaled for them.
@@ -37,11 +33,12 @@ static void weigh(Turn* turn, const AttentionArgs* a) {
 }
 
 static void finish_turn(Tiles& t, Turn* turn, int v_dim) {
-  for (int half = turn->units.begin / 2; half < (turn->units.end + 1) / 2; ++half) {
-    add_values(t, turn, half, v_dim);
-    for (int s = 2 * half; s < 2 * half + 2 && turn->at.ahead; ++s)
-      if (s >= turn->units.begin && s < turn->units.end) ask_for(turn->at.next_v[s], v_dim / 2, 64);
-  }
+  const Units units = turn->units;
+  if (!add_whole(t, turn, v_dim))
+    for (int half = units.begin / 2; half < (units.end + 1) / 2; ++half)
+      add_half(t, turn, half, v_dim);
+  for (int s = units.begin; s < units.end && turn->at.ahead; ++s)
+    ask_for(turn->at.next_v[s], v_dim / 2, 64);
 }
 
 static void pack_row(const float* q, int k_dim, uint8_t* out) {
