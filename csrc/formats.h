@@ -63,7 +63,7 @@ enum ActKind : int32_t {
   // Of a group of 32 k, 48*Mt B: a s8[8 steps][Mt][4 k], scale f32[Mt], start i32[Mt], low
   // i32[Mt], am f32[Mt]. scale = amax/127; start = -128 * sum(q), what a dot with bytes of zero
   // point 128 begins with; low = the same of the first 16 k; am = scale * sum(q). At levels with
-  // tiles, 16 rows or more are in blocks of 16 (the last may be shorter) in place of tiles, and
+  // tiles, 32 rows or more are in blocks of 16 (the last may be shorter) in place of tiles, and
   // their bytes are a s8[rows][32 k]; all else is the same.
   A32 = 0,
   // [K/2][Mt] pairs of bf16. At levels with tiles rows are always in blocks of 16, and a block is
@@ -78,7 +78,7 @@ enum ActKind : int32_t {
   ABF16X2 = 3,
 };
 constexpr const char* kActKindNames[] = {"A32", "ABF16", "AF32", "ABF16X2"};
-constexpr int kMaxTile = 6;
+constexpr int kMaxTile = 6, kActBlock = 16;
 
 struct Acts {
   uint8_t* data;  // 64-byte aligned

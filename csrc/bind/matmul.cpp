@@ -75,8 +75,8 @@ int32_t kind_for(const Weight& w, const std::optional<std::string>& rows) {
 // Rows [row0, row1) and columns from k0 to k1; x is the whole.
 void quantize_part(const KernelTable& table, const Rows& x, const Acts& acts, int32_t row0,
                    int32_t row1, int32_t k0, int32_t k1) {
-  table.matmul->pack_rows(x.data() + row0 * x.stride(0) + k0, x.stride(0), acts, row0, row1, k0,
-                          k1);
+  table.matmul->quantize_rows(x.data() + row0 * x.stride(0) + k0, x.stride(0), &acts, row0, row1,
+                              k0, k1);
 }
 
 void check_rows(const Rows& x, int32_t kind) {

@@ -46,17 +46,10 @@ struct MatmulKernels {
   void (*spin_fma)(int64_t iterations, int64_t* sink);
   void (*spin_bf16)(int64_t iterations, int64_t* sink);
 
-  // As quantize, of rows [row0, row1), x_stride floats apart; x is row0's. Whole tiles of A32 rows
-  // take a third of the time. Null where rows do not lie in tiles of kMaxTile.
+  // As quantize, of rows [row0, row1), x_stride floats apart; x is row0's. Many at once take a
+  // third of the time.
   void (*quantize_rows)(const float* x, int64_t x_stride, const Acts* acts, int32_t row0,
-                        int32_t row1, int32_t k0, int32_t k1) = nullptr;
-
-  // By quantize_rows where there is one, else row by row.
-  void pack_rows(const float* x, int64_t x_stride, const Acts& acts, int32_t row0, int32_t row1,
-                 int32_t k0, int32_t k1) const {
-    if (quantize_rows != nullptr) return quantize_rows(x, x_stride, &acts, row0, row1, k0, k1);
-    for (int32_t row = row0; row < row1; ++row, x += x_stride) quantize(x, &acts, row, k0, k1);
-  }
+                        int32_t row1, int32_t k0, int32_t k1);
 
   // Panels [panel0, panel1), whole pairs, of gate and of up times tiles [tile0, tile1): their
   // columns of `out` become activation(gate) * up (rows.h), packed. What matmul, gate_mul and
@@ -64,6 +57,8 @@ struct MatmulKernels {
   // kernel is there.
   bool (*gated)(const Weight* gate, const Weight* up, int32_t panel0, int32_t panel1, const Acts* a,
                 int32_t tile0, int32_t tile1, int32_t activation, const Acts* out) = nullptr;
+
+  bool has_blocks = false;  // whether many rows lie in blocks of 16, not in tiles (formats.h)
 };
 
 constexpr int64_t kSpinDots = 96;  // of 16 lanes

@@ -45,7 +45,7 @@ int64_t scratch_bytes(const ProgramParts& parts) {
           packed, kBlockRows * act_row_bytes(op.row_kind[0], parts.matrices[op.matrix[0]].cols));
   const int64_t unit = std::max({kVocabTile, 2 * kGateUpPanels * 16, dim});
   return align64(
-      std::max({attention, packed, kBlockRows * unit * 4, (int64_t)kMaxTile * width * 4}));
+      std::max({attention, packed, kBlockRows * unit * 4, (int64_t)kActBlock * width * 4}));
 }
 
 }  // namespace

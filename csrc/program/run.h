@@ -4,6 +4,7 @@
 // Ops cut their work into units, of which each thread has a part and takes from the others' when it
 // is done; a barrier ends each op.
 #pragma once
+#include <algorithm>
 #include <atomic>
 #include <memory>
 #include <vector>
@@ -99,6 +100,17 @@ class Run {
     }, phase);
   }
 
+  // Rows [row0, row1) of the step that are packed at once: those of an act tile, or where many rows
+  // lie in blocks those of a block.
+  template <class Work> void share_packed(int32_t index, int thread, Work work) {
+    const int32_t rows = s_.rows, blocks = divide_up(rows, kActBlock);
+    if (rows_in_tiles() || blocks < 2 * p_.threads_)
+      return share(index, tile_count(rows), thread,
+                   [&](int32_t tile) { work(tile_begin(rows, tile), tile_begin(rows, tile + 1)); });
+    share(index, blocks, thread,
+          [&](int32_t block) { work(block * kActBlock, std::min((block + 1) * kActBlock, rows)); });
+  }
+
   float* rows_of(int32_t buffer, int32_t row = 0) {
     return reinterpret_cast<float*>(p_.buffer_data_[buffer]) +
            (int64_t)row * parts_.buffers[buffer].width;
@@ -137,7 +149,7 @@ class Run {
   int32_t group_at(int32_t group, int32_t position) const;
 
   // run_matmul.cpp
-  bool rows_in_tiles() const { return p_.kernels_->matmul->quantize_rows != nullptr; }
+  bool rows_in_tiles() const { return !p_.kernels_->matmul->has_blocks; }
   RowBlocks row_blocks(int32_t rows, int32_t most_tiles) const;
   int32_t unit_panels(const Weight& w, int32_t rows) const;
   MatmulCut matmul_cut(const Weight& w, const Acts& acts) const;

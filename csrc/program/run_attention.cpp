@@ -140,8 +140,9 @@ void Run::attend_to(const OpRecord& op, const AttentionRows& rows, int thread, C
   float* staged =
       reinterpret_cast<float*>(p_.scratch_[thread] + align64(attention_scratch_bytes(&layout)));
   compute(columns, staged - (int64_t)rows.row0 * columns);
-  p_.kernels_->matmul->pack_rows(staged, columns, acts_of(op.out), first + rows.row0,
-                                 first + rows.row1, k0, k0 + columns);
+  const Acts acts = acts_of(op.out);
+  p_.kernels_->matmul->quantize_rows(staged, columns, &acts, first + rows.row0, first + rows.row1,
+                                     k0, k0 + columns);
 }
 
 // Where a unit begins to read, behind the sinks: chunks that have states are not.

@@ -117,7 +117,7 @@ void Run::pack_pair(const OpRecord& op, int32_t pair) {
   const float* in = rows_of(op.x, x.rows[pair]);
   for (int i = 0; i < (x.at.in[1] == x.at.in[0] ? 1 : 2); ++i) {
     const Acts acts = expert_acts(op, i, expert);
-    p_.kernels_->matmul->pack_rows(in, acts.cols, acts, row, row + 1, 0, acts.cols);
+    p_.kernels_->matmul->quantize_rows(in, acts.cols, &acts, row, row + 1, 0, acts.cols);
   }
 }
 

@@ -178,7 +178,7 @@ void Run::gate_up_unit(const GateUp& of, const Acts& gate_in, const Acts& up_in,
     float* g = gate + (int64_t)(row - row0) * width;
     p_.kernels_->rows->gate_mul(g, up + (int64_t)(row - row0) * width, activation, k1 - k0, g);
   }
-  p_.kernels_->matmul->pack_rows(gate, width, out, row0, row1, k0, k1);
+  p_.kernels_->matmul->quantize_rows(gate, width, &out, row0, row1, k0, k1);
 }
 
 // Units of (head, block of rows): a head's columns are packed in scratch for its own matrix.
@@ -192,7 +192,7 @@ void Run::head_linear(const OpRecord& op, int32_t index, int thread) {
     const Weight w = stacked(matrix(op, 0), op.heads, head);
     const Acts acts{p_.scratch_[thread], op.row_kind[0], row1 - row0, w.cols};
     const MatmulKernels& k = *p_.kernels_->matmul;
-    k.pack_rows(rows_of(op.x, row0) + head * w.cols, in, acts, 0, acts.rows, 0, w.cols);
+    k.quantize_rows(rows_of(op.x, row0) + head * w.cols, in, &acts, 0, acts.rows, 0, w.cols);
     k.matmul(&w, 0, w.panels, &acts, 0, tile_count(acts.rows), {},
              rows_of(op.out, row0) + head * w.rows, out);
   });

@@ -117,7 +117,7 @@ def quantize(isa: str, x: Floats, kind: str) -> bytes:
     """The packed rows, with NaNs as the kernel writes them (0x7fc00000; float rows keep theirs)."""
     tiled = isa.startswith("amx")
     blocks = [x[i : i + BLOCK] for i in range(0, len(x), BLOCK)]
-    if tiled and kind == "A32" and len(x) >= BLOCK:
+    if tiled and kind == "A32" and len(x) >= 2 * BLOCK:
         return b"".join(_pack_int8(block, steps=False) for block in blocks)
     if tiled and kind == "ABF16":
         return b"".join(map(_pack_bf16, blocks))

@@ -13,7 +13,6 @@ namespace octavo::avx512 {
 
 const MatmulKernels* matmul_kernels();
 const AttentionKernels* attention_kernels();
-void quantize(const float* x, const Acts* acts, int32_t row, int32_t k0, int32_t k1);
 void expand_row(const Weight* w, int32_t row, float* out);
 void spin_dot(int64_t iterations, int64_t* sink);
 void read_sum(const void* data, int64_t bytes, int64_t* sink);

@@ -1,17 +1,18 @@
 // tiles/matmul.cpp: which products go through tiles, the rows they take, and the table of the
 // level.
 //
-// Integer weights and int8 rows, from kTileRows rows on; all else is avx512's. Dots are integers
+// Integer weights and int8 rows, from kLeastRows rows on; all else is avx512's. Dots are integers
 // and the chains of their sums are avx512's too, so the switch changes no bit.
 #include "kernels/tiles/matmul.h"
 
-#include "kernels/matmul_int8_rows.h"
 #include "kernels/tiles/avx512.h"
 
 namespace octavo::OCTAVO_ISA {
 
+constexpr int32_t kLeastRows = 2 * kTileRows;  // fewer meet an unpacked panel too seldom
+
 static bool in_blocks(const Acts* acts) {
-  return acts->kind == ABF16 || (acts->kind == A32 && acts->rows >= kTileRows);
+  return acts->kind == ABF16 || (acts->kind == A32 && acts->rows >= kLeastRows);
 }
 
 static void round_bf16(const float* x, const Acts* acts, const Block& block, int m, int32_t k0,
@@ -27,13 +28,17 @@ static void round_bf16(const float* x, const Acts* acts, const Block& block, int
   }
 }
 
+void quantize_rows(const float* x, int64_t x_stride, const Acts* acts, int32_t row0, int32_t row1,
+                   int32_t k0, int32_t k1) {
+  if (!in_blocks(acts))
+    return avx512::matmul_kernels()->quantize_rows(x, x_stride, acts, row0, row1, k0, k1);
+  if (acts->kind == A32) return quantize_blocks(x, x_stride, acts, row0, row1, k0, k1);
+  for (int32_t row = row0; row < row1; ++row, x += x_stride)
+    round_bf16(x, acts, block_of(acts, row / kTileRows), row % kTileRows, k0, k1);
+}
+
 void quantize(const float* x, const Acts* acts, int32_t row, int32_t k0, int32_t k1) {
-  if (!in_blocks(acts)) return avx512::quantize(x, acts, row, k0, k1);
-  const Block block = block_of(acts, row / kTileRows);
-  const int m = row % kTileRows;
-  if (acts->kind == ABF16) return round_bf16(x, acts, block, m, k0, k1);
-  int32_t* group = (int32_t*)block.acts + (int64_t)k0 / 32 * kGroupRows * block.rows;
-  quantize_int8(x, (k1 - k0) / 32, {group + 8 * m, 1, 8 * (block.rows - m) + m, block.rows});
+  quantize_rows(x, 0, acts, row, row + 1, k0, k1);
 }
 
 static void matmul(const Weight* w, int32_t panel0, int32_t panel1, const Acts* a, int32_t tile0,
@@ -48,9 +53,15 @@ static void matmul(const Weight* w, int32_t panel0, int32_t panel1, const Acts* 
 }
 
 const MatmulKernels* matmul_kernels() {
-  static constexpr MatmulKernels table{quantize,         matmul,           avx512::expand_row,
-                                       avx512::spin_dot, avx512::read_sum, avx512::spin_fma,
-                                       nullptr};
+  static constexpr MatmulKernels table{.quantize = quantize,
+                                       .matmul = matmul,
+                                       .expand_row = avx512::expand_row,
+                                       .spin_dot = avx512::spin_dot,
+                                       .read_sum = avx512::read_sum,
+                                       .spin_fma = avx512::spin_fma,
+                                       .spin_bf16 = nullptr,
+                                       .quantize_rows = quantize_rows,
+                                       .has_blocks = true};
   return &table;
 }
 

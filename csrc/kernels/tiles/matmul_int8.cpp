@@ -1,16 +1,16 @@
 // tiles/matmul_int8.cpp: packed integer weights x int8 activations in tiles: the sums of
 // matmul_integer.cpp, bit for bit.
 //
-// Two panels are unpacked to signed bytes and float32 scales, a run of groups at a time, and meet
-// every block of 16 rows. A part is what shares a scale, a group of 32 k or a half of 16: one tile
-// of dots for each panel. Parts go in pairs, and while the tiles of a pair are multiplied the dots
-// of the pair before, which lie in L1, are scaled and added.
+// Panels are unpacked to signed bytes and float32 scales, a run of groups at a time, and meet every
+// block of 16 rows. A part is what shares a scale, a group of 32 k or a half of 16: one tile of
+// dots. While the tile of a part is multiplied, the dots of the two before go to L1 and from there,
+// scaled, to the sums, which are in registers: so a panel and a block go through a run alone.
 #include "kernels/matmul_kinds.h"
 #include "kernels/tiles/matmul.h"
 
 namespace octavo::OCTAVO_ISA {
 
-constexpr int32_t kRunGroups = 24;  // whole supertiles; two panels of them stay in L1
+constexpr int32_t kRunGroups = 24;  // whole supertiles; a panel of them stays in L1
 constexpr int kRunBlocks = 12;      // that meet the same unpacked panels
 constexpr int kSums = 16 * 16;      // of a panel and a block
 
@@ -33,10 +33,6 @@ template <class K> struct Panel {
   }
 };
 
-template <class K, int R> struct Panels {
-  Panel<K> of[R];
-};
-
 // The groups of a block of rows.
 struct Rows {
   const int32_t* groups;
@@ -47,12 +43,7 @@ struct Rows {
   }
 };
 
-// Dots on their way from tiles to sums: two pairs of parts, in turns.
-struct alignas(64) Dots {
-  int32_t of[2][2][2][kSums];  // [turn][part of the pair][panel]
-};
-
-// Tiles: dots of the first part 0 and 1, of the second 2 and 3; rows 4 and 5; panels 6 and 7.
+// Tiles: dots 0 and 1; rows 4 and 5; a panel 6 and 7.
 template <class K> static TileShapes shapes_for(int rows) {
   constexpr int kColumns = Parts<K>::kColumns;
   TileShapes shapes{};
@@ -63,62 +54,48 @@ template <class K> static TileShapes shapes_for(int rows) {
   return shapes;
 }
 
-template <class K, int R, int kSecond>
-OCTAVO_INLINE void multiply_part(Tiles& t, Panels<K, R> panels, Rows rows, int part) {
-  constexpr int kOfGroup = Parts<K>::kOfGroup, kFirst = 2 * kSecond, kRows = 4 + kSecond;
+// Two tiles of dots take turns: more of them are slower where a neighbour on the core has tiles.
+template <class K, int T>
+OCTAVO_INLINE void multiply_part(Tiles& t, Panel<K> panel, Rows rows, int part) {
+  constexpr int kOfGroup = Parts<K>::kOfGroup;
   const uint8_t* a = (const uint8_t*)rows.group(part / kOfGroup);
-  t.template load<kRows>(a + part % kOfGroup * Parts<K>::kColumns, 32);
-  t.template load<6>(panels.of[0].quants(part), 64);
-  t.template zero<kFirst>();
-  t.template dot_s8<kFirst, kRows, 6>();
-  if constexpr (R == 2) {
-    t.template load<7>(panels.of[1].quants(part), 64);
-    t.template zero<kFirst + 1>();
-    t.template dot_s8<kFirst + 1, kRows, 7>();
-  }
+  t.template load<4 + T>(a + part % kOfGroup * Parts<K>::kColumns, 32);
+  t.template load<6 + T>(panel.quants(part), 64);
+  t.template zero<T>();
+  t.template dot_s8<T, 4 + T, 6 + T>();
 }
 
-template <int R, int kSecond> OCTAVO_INLINE void store_part(Tiles& t, int32_t (*to)[kSums]) {
-  t.template store<2 * kSecond>(to[0], 64);
-  if constexpr (R == 2) t.template store<2 * kSecond + 1>(to[1], 64);
+OCTAVO_INLINE float float_at(const int32_t* a) {
+  float value;
+  __builtin_memcpy(&value, a, 4);
+  return value;
 }
 
-// sums += the dots of `count` parts, one part after the other, each as add_scaled and its min do.
-template <class K, int R, int kCount>
-OCTAVO_INLINE void add_parts(Panels<K, R> panels, Rows rows, int first,
-                             const int32_t (*dots)[2][kSums], float* sums) {
-  const int64_t stride = rows.count;
-  const int32_t* a[kCount];
-  for (int i = 0; i < kCount; ++i) a[i] = rows.group((first + i) / Parts<K>::kOfGroup);
-#pragma GCC unroll 2
-  for (int r = 0; r < R; ++r) {
-    f32x16 scale[kCount], min[kCount];
-#pragma GCC unroll 2
-    for (int i = 0; i < kCount; ++i) {
-      scale[i] = load_f(panels.of[r].scales(first + i));
-      min[i] = K::kMin ? load_f(panels.of[r].scales(first + i) + K::kScales * 16) : zero_f();
-    }
-#pragma GCC unroll 4
-    for (int m = 0; m < rows.count; ++m) {
-      f32x16 sum = load_f(sums + r * kSums + m * 16);
-#pragma GCC unroll 2
-      for (int i = 0; i < kCount; ++i) {
-        const f32x16 of_row = as_float(set1_i(a[i][kScaleRow * stride + m]));
-        const f32x16 dot = to_float(load_i(dots[i][r] + m * 16));
-        sum = fma(dot, mul(scale[i], of_row), sum);
-        if constexpr (K::kMin) {
-          const f32x16 am = !K::kHalves ? am_of(kWhole, a[i], stride, m)
-                            : i == 0    ? am_of(kLowHalf, a[i], stride, m)
-                                        : am_of(kHighHalf, a[i], stride, m);
-          sum = fma(min[i], am, sum);
-        }
-      }
-      store_f(sums + r * kSums + m * 16, sum);
+// sum += the dots of a part, as add_scaled and its min do. M rows of which rows.count count; the
+// last is there again in place of those that do not. kAll: they are 16, so that every address is
+// known.
+template <class K, int M, bool kAll>
+OCTAVO_INLINE void add_part(Panel<K> panel, Rows rows, int part, const int32_t* dots,
+                            f32x16 (&sum)[M]) {
+  const int32_t* a = rows.group(part / Parts<K>::kOfGroup);
+  const int64_t stride = kAll ? M : rows.count;
+  const f32x16 scale = load_f(panel.scales(part));
+  const f32x16 min = K::kMin ? load_f(panel.scales(part) + K::kScales * 16) : zero_f();
+#pragma GCC unroll 16
+  for (int m = 0; m < M; ++m) {
+    const int row = kAll || m < M - 3 || m < rows.count ? m : rows.count - 1;
+    const f32x16 of_row = set1_f(float_at(a + kScaleRow * stride + row));
+    sum[m] = fma(to_float(load_i(dots + m * 16)), mul(scale, of_row), sum[m]);
+    if constexpr (K::kMin) {
+      const f32x16 am = !K::kHalves     ? set1_f(float_at(a + kAmRow * stride + row))
+                        : part % 2 == 0 ? am_of(kLowHalf, a, stride, row)
+                                        : am_of(kHighHalf, a, stride, row);
+      sum[m] = fma(min, am, sum[m]);
     }
   }
 }
 
-// What comes into L2 meanwhile: `lines` of 64 bytes for every pair of parts.
+// What comes into L2 meanwhile: `lines` of 64 bytes for every second part.
 struct Stream {
   const uint8_t *at, *end;
   int lines;
@@ -130,27 +107,41 @@ struct Stream {
   }
 };
 
-// sums += R panels times a block of rows, over a run of groups.
-template <class K, int R>
-static void add_block(Tiles& t, Panels<K, R> panels, Rows rows, int groups, Stream* stream,
+// sums = (sums, or 0 if these are the first groups) + a panel times a block of rows, over a run of
+// groups. Part i - 1 goes to L1 while part i is multiplied, and is scaled while i + 1 is.
+template <class K, int M, bool kAll>
+static void add_block(Tiles& t, Panel<K> panel, Rows rows, int groups, bool first, Stream* stream,
                       float* sums) {
-  const int parts = groups * Parts<K>::kOfGroup, pairs = parts / 2;
+  const int parts = groups * Parts<K>::kOfGroup;
   Stream ahead = *stream;  // what lies in memory would be read again after every store
-  Dots dots;
-  for (int i = 0; i < pairs; ++i) {
-    multiply_part<K, R, 0>(t, panels, rows, 2 * i);
-    multiply_part<K, R, 1>(t, panels, rows, 2 * i + 1);
+  alignas(64) int32_t dots[2][M * 16];
+  if constexpr (!kAll) __builtin_memset(dots, 0, sizeof dots);  // rows that no tile has
+  f32x16 sum[M];
+#pragma GCC unroll 16
+  for (int m = 0; m < M; ++m) sum[m] = first ? zero_f() : load_f(sums + m * 16);
+  const auto add = [&](int part) __attribute__((always_inline)) {
+    add_part<K, M, kAll>(panel, rows, part, dots[part % 2], sum);
+  };
+  multiply_part<K, 0>(t, panel, rows, 0);
+  int i = 1;  // odd: part i - 1 is in tile 0, and part i - 2 in dots[1]
+  for (; i + 1 < parts; i += 2) {
+    multiply_part<K, 1>(t, panel, rows, i);
+    t.template store<0>(dots[0], 64);
     ahead.advance();
-    if (i > 0) add_parts<K, R, 2>(panels, rows, 2 * i - 2, dots.of[(i - 1) % 2], sums);
-    store_part<R, 0>(t, dots.of[i % 2][0]);
-    store_part<R, 1>(t, dots.of[i % 2][1]);
+    if (i > 1) add(i - 2);
+    multiply_part<K, 0>(t, panel, rows, i + 1);
+    t.template store<1>(dots[1], 64);
+    add(i - 1);
   }
   *stream = ahead;
-  if (parts % 2 != 0) multiply_part<K, R, 0>(t, panels, rows, parts - 1);
-  if (pairs > 0) add_parts<K, R, 2>(panels, rows, 2 * pairs - 2, dots.of[(pairs - 1) % 2], sums);
-  if (parts % 2 == 0) return;
-  store_part<R, 0>(t, dots.of[pairs % 2][0]);
-  add_parts<K, R, 1>(panels, rows, parts - 1, dots.of[pairs % 2], sums);
+  if (i < parts) multiply_part<K, 1>(t, panel, rows, i);
+  t.template store<0>(dots[0], 64);
+  if (i > 1) add(i - 2);
+  if (i < parts) t.template store<1>(dots[1], 64);
+  add(i - 1);
+  if (i < parts) add(i);
+#pragma GCC unroll 16
+  for (int m = 0; m < M; ++m) store_f(sums + m * 16, sum[m]);
 }
 
 template <int32_t kFormat>
@@ -169,21 +160,30 @@ static void unpack_panel(const uint8_t* p, int32_t group0, int32_t group1, uint8
   }
 }
 
+template <class K>
+static void add_rows(Tiles& t, Panel<K> panel, Rows rows, int groups, bool first, Stream* stream,
+                     float* sums) {
+  const auto add = rows.count == 16  ? add_block<K, 16, true>
+                   : rows.count > 12 ? add_block<K, 16, false>
+                   : rows.count > 8  ? add_block<K, 12, false>
+                   : rows.count > 4  ? add_block<K, 8, false>
+                                     : add_block<K, 4, false>;
+  add(t, panel, rows, groups, first, stream, sums);
+}
+
 // R panels from `panel` on times the blocks [block0, block1), of which rows [row0, row1) count.
 template <int32_t kFormat, int R>
 static void run_panels(const Range& range, int32_t panel, int32_t block0, int32_t block1,
                        int32_t row0, int32_t row1) {
   using K = KindOf<kFormat>;
   alignas(64) uint8_t unpacked[R][kRunGroups * K::kBytes];
-  alignas(64) float sums[kRunBlocks][R * kSums] = {};
+  alignas(64) float sums[kRunBlocks][R * kSums];
   const Weight& w = *range.w;
   const uint8_t* const data = w.data + panel * w.panel_stride;
   const int32_t groups = w.cols / 32, pairs = (groups * Parts<K>::kOfGroup + 1) / 2;
   const uint8_t* const next = data + R * w.panel_stride;
   Stream ahead{next, panel + 2 * R <= w.panels ? next + R * w.panel_stride : next,
-               (int)(R * w.panel_stride / 64 / ((block1 - block0) * pairs) + 1)};
-  Panels<K, R> panels;
-  for (int r = 0; r < R; ++r) panels.of[r].groups = unpacked[r];
+               (int)(w.panel_stride / 64 / ((block1 - block0) * pairs) + 1)};
   for (int32_t first = 0; first < groups; first += kRunGroups) {
     const int32_t end = groups - first < kRunGroups ? groups : first + kRunGroups;
     for (int r = 0; r < R; ++r)
@@ -195,14 +195,13 @@ static void run_panels(const Range& range, int32_t panel, int32_t block0, int32_
         const Block block = block_of(range.acts, i);
         if (block.rows != rows) break;
         const Rows of_block{(const int32_t*)block.acts + (int64_t)first * kGroupRows * rows, rows};
-        add_block<K, R>(t, panels, of_block, end - first, &ahead, sums[i - block0]);
+        for (int r = 0; r < R; ++r) {
+          float* sum = sums[groups <= kRunGroups ? 0 : i - block0] + r * kSums;
+          add_rows<K>(t, {unpacked[r]}, of_block, end - first, first == 0, &ahead, sum);
+          if (end == groups) finish_block(range, block, sum, panel + r, row0, row1);
+        }
       }
     }
-  }
-  for (int32_t i = block0; i < block1; ++i) {
-    const Block block = block_of(range.acts, i);
-    for (int r = 0; r < R; ++r)
-      finish_block(range, block, sums[i - block0] + r * kSums, panel + r, row0, row1);
   }
 }
 
