@@ -65,10 +65,18 @@ OCTAVO_INLINE void multiply_part(Tiles& t, Panel<K> panel, Rows rows, int part) 
   t.template dot_s8<T, 4 + T, 6 + T>();
 }
 
-OCTAVO_INLINE float float_at(const int32_t* a) {
-  float value;
-  __builtin_memcpy(&value, a, 4);
-  return value;
+// What the min of a part is multiplied with, of each row: of a group it is there, of a half it is
+// made as am_of makes it.
+template <class K> OCTAVO_INLINE const float* ams_of(const int32_t* a, int rows, int part,
+                                                     float* room) {
+  const auto row = [&](int i) {
+    return load_f_mask((const float*)a + i * rows, first_lanes(rows));
+  };
+  if constexpr (!K::kHalves) return (const float*)a + kAmRow * rows;
+  i32x16 start = as_int(row(part % 2 == 0 ? kLowRow : kStartRow));
+  if (part % 2 != 0) start = sub_i(start, as_int(row(kLowRow)));
+  store_f(room, mul(row(kScaleRow), to_float(shift_right_s<7>(start))));
+  return room;
 }
 
 // sum += the dots of a part, as add_scaled and its min do. M rows of which rows.count count; the
@@ -77,21 +85,18 @@ OCTAVO_INLINE float float_at(const int32_t* a) {
 template <class K, int M, bool kAll>
 OCTAVO_INLINE void add_part(Panel<K> panel, Rows rows, int part, const int32_t* dots,
                             f32x16 (&sum)[M]) {
+  const int count = kAll ? M : rows.count;
   const int32_t* a = rows.group(part / Parts<K>::kOfGroup);
-  const int64_t stride = kAll ? M : rows.count;
+  alignas(64) float room[16];
+  const float *of_row = (const float*)a + kScaleRow * count,
+              *am = K::kMin ? ams_of<K>(a, count, part, room) : nullptr;
   const f32x16 scale = load_f(panel.scales(part));
   const f32x16 min = K::kMin ? load_f(panel.scales(part) + K::kScales * 16) : zero_f();
 #pragma GCC unroll 16
   for (int m = 0; m < M; ++m) {
-    const int row = kAll || m < M - 3 || m < rows.count ? m : rows.count - 1;
-    const f32x16 of_row = set1_f(float_at(a + kScaleRow * stride + row));
-    sum[m] = fma(to_float(load_i(dots + m * 16)), mul(scale, of_row), sum[m]);
-    if constexpr (K::kMin) {
-      const f32x16 am = !K::kHalves     ? set1_f(float_at(a + kAmRow * stride + row))
-                        : part % 2 == 0 ? am_of(kLowHalf, a, stride, row)
-                                        : am_of(kHighHalf, a, stride, row);
-      sum[m] = fma(min, am, sum[m]);
-    }
+    const int row = kAll || m < M - 3 || m < count ? m : count - 1;
+    sum[m] = fma(to_float(load_i(dots + m * 16)), mul(scale, set1_f(of_row[row])), sum[m]);
+    if constexpr (K::kMin) sum[m] = fma(min, set1_f(am[row]), sum[m]);
   }
 }
 
