@@ -23,6 +23,7 @@ from octavo.program.slopes import alibi_slopes
 from tests.kernels import attention_twin as twin
 from tests.kernels.exact import F32, Floats, same_bits
 from tests.kernels.guard import guarded
+from tests.kernels.page_twin import arithmetic, twins
 
 T = TypeVar("T")
 IN_K = "in k"  # in place of V's format: V is a part of K, and pages keep it once
@@ -131,8 +132,8 @@ class PagedSequence:
         error = np.abs(got - want)
         worst = np.unravel_index((error / bound).argmax(), error.shape)
         assert np.all(error <= bound), (worst, got[worst], want[worst], bound[worst])
-        if all(each.is_single(self.isa) for each in twin.twins(self.layout, self.isa)):
-            level = twin.arithmetic(self.layout, self.isa)
+        if all(each.is_single(self.isa) for each in twins(self.layout, self.isa)):
+            level = arithmetic(self.layout, self.isa)
             same_bits(got, once_for_all_levels(twin.attention, q, past, level))
 
 

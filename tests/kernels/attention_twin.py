@@ -1,4 +1,4 @@
-"""Paged attention and its page writers in numpy, in the kernels' order of operations.
+"""Paged attention in numpy, in the kernels' order of operations.
 
 The arguments are the bindings' own after q, then the ISA level, for its arithmetic.
 All rows go through a step together and masks keep what a row does not see from reaching it, so
@@ -9,25 +9,21 @@ of the textbook in float64.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
 from itertools import product
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from octavo.kernels import native
 from tests.kernels.exact import F32, Floats, exp2, fma, tanh, tree
 from tests.kernels.guard import Scalar
-from tests.kernels.kv_floats import UNIT, Bools, Bytes, F32Twin, Offsets
-from tests.kernels.kv_twin import KV_TWINS, TILED_BF16
+from tests.kernels.kv_floats import Bools, Bytes
+from tests.kernels.page_twin import Ints, row_bytes, twins
 from tests.kernels.ramp_twin import Ramp
 
 TILE, CHUNK, NO_MAX = 64, 256, F32(-1e30)
 LOG2_E = F32(1.44269504)
-Ints = NDArray[np.int32]
-
-
 Sinks = tuple[native.KVLayout, Bytes, int]  # layout, pages, block
 
 
@@ -75,70 +71,6 @@ class Scaling(NamedTuple):
     def of(cls, past: Past) -> Scaling:
         scale, softcap = F32(past.scale), F32(past.softcap)
         return cls(scale / softcap, softcap * LOG2_E) if softcap else cls(None, scale * LOG2_E)
-
-
-Twins = tuple[F32Twin, F32Twin]
-
-
-def twins(layout: native.KVLayout, isa: str = "avx512") -> Twins:
-    """Return the twins of K's format and of V's. At levels with tiles bf16 goes through them where
-    both are."""
-    if isa.startswith("amx") and layout.k_format == layout.v_format == "bf16":
-        return TILED_BF16, TILED_BF16
-    return KV_TWINS[layout.k_format], KV_TWINS[layout.v_format]
-
-
-@cache
-def unit_bytes(k_format: str, v_format: str, k_dim: int, v_dim: int) -> tuple[Offsets, Offsets]:
-    """Where in a unit the bytes of each slot's K and V are, (UNIT, bytes)."""
-    k, v = KV_TWINS[k_format], KV_TWINS[v_format]
-    return (
-        np.stack([k.k_bytes(slot, k_dim) for slot in range(UNIT)]),
-        np.stack([v.v_bytes(slot, v_dim) for slot in range(UNIT)]),
-    )
-
-
-def arithmetic(layout: native.KVLayout, isa: str) -> str:
-    """Return the first level that computes over such pages as this one: what a level is to a twin
-    is whether it fuses products into sums, and whether bf16 goes through tiles."""
-    if isa == "base":
-        return isa
-    return "amx" if TILED_BF16 in twins(layout, isa) else "avx2"
-
-
-def row_bytes(
-    layout: native.KVLayout, block: ArrayLike, layer: int, head: int, slot: ArrayLike
-) -> tuple[Offsets, Offsets]:
-    """Where the bytes of K and V of tokens (..) are in pages [block][layer][K|V][kv_head][unit],
-    (.., bytes); or [block][layer][kv_head][unit], and V's are the first of K's."""
-    units = layout.block_size // UNIT
-    of_k, of_v = unit_bytes(layout.k_format, layout.v_format, layout.k_dim, layout.v_dim)
-    k_unit, v_unit = UNIT * of_k.shape[1], UNIT * of_v.shape[1]
-    if layout.v_aliases_k:
-        v_unit = 0
-    layer_bytes = layout.kv_heads * units * (k_unit + v_unit)
-    block_bytes = -(-layout.layers * layer_bytes // 4096) * 4096
-    k_begin = np.asarray(block, np.int64)[..., None] * block_bytes + layer * layer_bytes
-    v_begin = k_begin + layout.kv_heads * units * k_unit
-    unit, slot = np.divmod(slot, UNIT)
-    unit = head * units + unit[..., None]
-    k_at = k_begin + unit * k_unit + of_k[slot]
-    if layout.v_aliases_k:
-        return k_at, k_at[..., : of_v.shape[1]]
-    return k_at, v_begin + unit * v_unit + of_v[slot]
-
-
-def write_kv(
-    pages: Bytes, layout: native.KVLayout, block_table: Ints, positions: Ints, layer: int,
-    k: Floats, v: Floats,
-) -> None:  # fmt: skip
-    k_twin, v_twin = twins(layout)
-    for i, position in enumerate(positions):
-        block, slot = divmod(int(position), layout.block_size)
-        for head in range(layout.kv_heads):
-            k_at, v_at = row_bytes(layout, int(block_table[block]), layer, head, slot)
-            pages[k_at] = k_twin.encode(k_twin.turned(k[i, head]))
-            pages[v_at] = v_twin.encode(v[i, head])
 
 
 def one_chunk(

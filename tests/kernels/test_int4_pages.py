@@ -6,12 +6,12 @@ import numpy as np
 
 from octavo.kernels import native
 from octavo.program.rounding import rotate
-from tests.kernels import attention_twin as twin
 from tests.kernels.exact import F32, Floats
 from tests.kernels.guard import guarded
 from tests.kernels.kv_floats import Bytes
 from tests.kernels.kv_nibbles import Halves
 from tests.kernels.levels import every_isa
+from tests.kernels.page_twin import row_bytes
 
 Group = tuple[list[int], float, float]  # nibbles, scale, min
 
@@ -23,7 +23,7 @@ def groups_of(isa: str, k: Floats, v: Floats) -> tuple[list[Group], list[Group]]
     pages = guarded(np.zeros(layout.block_stride, np.uint8))
     table, at = np.zeros(1, np.int32), np.array([6], np.int32)
     native.write_kv(isa, pages, layout, table, at, 0, k.reshape(1, 1, dim), v.reshape(1, 1, dim))
-    rows = [pages[where].reshape(-1, 20) for where in twin.row_bytes(layout, 0, 0, 0, 6)]
+    rows = [pages[where].reshape(-1, 20) for where in row_bytes(layout, 0, 0, 0, 6)]
     k_groups, v_groups = ([_group(raw) for raw in row] for row in rows)
     return k_groups, v_groups
 

@@ -6,10 +6,10 @@ import numpy as np
 
 from octavo.kernels import native
 from octavo.program.rounding import rotate
-from tests.kernels import attention_twin as twin
 from tests.kernels.exact import F32, Floats
 from tests.kernels.guard import guarded
 from tests.kernels.levels import every_isa
+from tests.kernels.page_twin import row_bytes
 
 INT8 = ("int8", "int8")
 
@@ -20,7 +20,7 @@ def token_of(isa: str, k: Floats, v: Floats) -> tuple[list[int], float, list[int
     pages = guarded(np.zeros(layout.block_stride, np.uint8))
     table, at = np.zeros(1, np.int32), np.array([6], np.int32)
     native.write_kv(isa, pages, layout, table, at, 0, k.reshape(1, 1, 16), v.reshape(1, 1, 16))
-    rows = [pages[where] for where in twin.row_bytes(layout, 0, 0, 0, 6)]
+    rows = [pages[where] for where in row_bytes(layout, 0, 0, 0, 6)]
     (k_bytes, k_scale), (v_bytes, v_scale) = ((r[:16].tolist(), r[16:].view(F32)) for r in rows)
     return k_bytes, float(k_scale[0]), v_bytes, float(v_scale[0])
 

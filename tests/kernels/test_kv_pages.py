@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from octavo.kernels import native
-from tests.kernels import attention_twin as twin
 from tests.kernels.attention_case import Kinds, PagedSequence, every_type, layout_of
 from tests.kernels.exact import Floats
 from tests.kernels.levels import every_isa
+from tests.kernels.page_twin import write_kv
 
 
 def test_layout_of_smollm2_is_24_kib_a_layer_and_720_kib_a_block() -> None:
@@ -69,7 +69,7 @@ def test_writers_fill_exactly_the_tokens_own_bytes(isa: str, kinds: Kinds, block
     some = np.array([0, 1, 3, 16, 31, 32, 63, 64, 69], np.int32)
     seq.write_some(some)
     want = np.full_like(seq.pages, 0xFF)
-    twin.write_kv(want, layout, seq.table, some, 1, seq.k[some], seq.v[some])
+    write_kv(want, layout, seq.table, some, 1, seq.k[some], seq.v[some])
     np.testing.assert_array_equal(seq.pages, want)
 
 

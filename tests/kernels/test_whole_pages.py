@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from octavo.kernels import native
-from tests.kernels import attention_twin as twin
 from tests.kernels.attention_case import DIMS, Kinds, PagedSequence, layout_of
 from tests.kernels.exact import F32, Floats, same_bits
 from tests.kernels.guard import guarded
 from tests.kernels.kv_twin import KV_TWINS
 from tests.kernels.levels import ISAS, every_isa
+from tests.kernels.page_twin import row_bytes
 
 FUSED = [isa for isa in ISAS if isa != "base"]  # levels whose fma rounds once
 WHOLE = ("int8", "int4")
@@ -44,9 +44,7 @@ def test_k_is_kept_rotated_and_v_is_not(isa: str, kind: str, dim: int) -> None:
     row[5] = 40.0  # as a few channels of K are
     table, at = np.zeros(1, np.int32), np.array([9], np.int32)
     native.write_kv(isa, pages, layout, table, at, 0, *(row.reshape(1, 1, dim),) * 2)
-    k, v = (
-        KV_TWINS[kind].decode(pages[where])[:dim] for where in twin.row_bytes(layout, 0, 0, 0, 9)
-    )
+    k, v = (KV_TWINS[kind].decode(pages[where])[:dim] for where in row_bytes(layout, 0, 0, 0, 9))
     rotated = row @ hadamard(dim)
     for got, want in ((k, rotated), (v, row)):
         step = np.abs(want).max() / 127 if kind == "int8" else np.ptp(want) / 15
