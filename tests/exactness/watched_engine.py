@@ -260,16 +260,12 @@ class WatchedEngine:
         self.seen["admit"] += 1
         self.seen[f"reason: {cache.reason}"] += 1
         if matched:
-            whole = matched == len(prompt) - 1
-            part = matched % self.kv.block_size
+            whole, part = matched == len(prompt) - 1, matched % self.kv.block_size
             kind = "full" if whole else "partial" if part else "of whole blocks"
             self.seen[f"hit, {kind}"] += 1
             self.seen["hit, cut by a window"] += cache.reason == "window"
-        mates = [
-            tokens
-            for branch, tokens in self.computed_before.items()
-            if branch.request.options.cache_salt == request.options.cache_salt
-        ]
+        salt, computed = request.options.cache_salt, self.computed_before.items()
+        mates = [tokens for each, tokens in computed if each.request.options.cache_salt == salt]
         assert matched == 0 or request not in self.private
         could = self._longest(request)  # before the step, of what is there still
         self.seen["hit that had to be"] += could > 0

@@ -93,14 +93,9 @@ class ProgramBuilder:
         return self._norm(x, "layer", weight, bias, eps, 1)
 
     def linear(
-        self,
-        x: Value,
-        weight: WeightSpec,
-        *,
-        bias: WeightSpec | None = None,
-        scale: float = 1.0,
+        self, x: Value, weight: WeightSpec, *, bias: WeightSpec | None = None, scale: float = 1.0,
         add: Value | None = None,
-    ) -> Value:
+    ) -> Value:  # fmt: skip
         rows, cols = weight.shape
         assert cols == x.width, f"{weight.name} {weight.shape} meets rows of {x.width}"
         assert bias is None or bias.shape == (rows,)
