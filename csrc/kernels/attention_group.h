@@ -191,11 +191,16 @@ static void walk_tiles(Group* group, const AttentionArgs* a, int kv_head, int ch
     visit(kWindow, tile, find_tile(a, kv_head, tile, walk, prefetch_end, &at));
 }
 
-static void clear_pass(Pass* pass, int v_dim) {
-  const int rows = pass->kernels->rows;
+static void clear_softmax(Pass* pass) {
   store_f(pass->m, set1_f(kNoMax));
-  for (int i = 0; i < rows; i++) store_f(pass->lane_l[i], zero_f());
-  for (int d = 0; d < rows * v_dim; d += 16) store_f(pass->o + d, zero_f());
+  for (int i = 0; i < pass->kernels->rows; i++) store_f(pass->lane_l[i], zero_f());
+}
+static void clear_values(Pass* pass, int v_dim) {
+  for (int d = 0; d < pass->kernels->rows * v_dim; d += 16) store_f(pass->o + d, zero_f());
+}
+static void clear_pass(Pass* pass, int v_dim) {
+  clear_softmax(pass);
+  clear_values(pass, v_dim);
 }
 
 static void finish_pass(Pass* pass) {

@@ -48,10 +48,15 @@ template <int D = 0, class Each> OCTAVO_INLINE void each_panel(int d, int v_dim,
   if constexpr (D < 3) each_panel<D + 1>(d + 16, v_dim, each);
 }
 
-// out = o + weights times V, for all rows of the pass; o stays in tiles from half to half.
-static void add_run(Tiles& t, const Values& v, const uint32_t* p, float* o, int v_dim, float* out) {
+// out = o + weights times V, for all rows of the pass; o stays in tiles from half to half. Null is
+// an o of 0.
+static void add_run(Tiles& t, const Values& v, const uint32_t* p, const float* o, int v_dim,
+                    float* out) {
   for (int from = 0; from < v_dim; from += 64) {
-    each_panel(from, v_dim, [&]<int D>(int d) { t.template load<D>(o + d, v_dim * 4); });
+    each_panel(from, v_dim, [&]<int D>(int d) {
+      if (o == nullptr) t.template zero<D>();
+      else t.template load<D>(o + d, v_dim * 4);
+    });
     for (int half = 0; half < v.halves; ++half) {
       t.load<4>(p + half * 16, kPRow);
       each_panel(from, v_dim, [&]<int D>(int d) {
@@ -73,11 +78,18 @@ static bool lies_in_one(const uint8_t* const* units, int v_dim) {
 static bool add_whole(Tiles& t, Turn* turn, int v_dim) {
   const Tile& tile = turn->tile;
   const uint8_t* const* v = turn->at.v;
-  float* o = turn->pass->o;
-  if (tile.lo[turn->pass->kernels->rows - 1] > 0 || tile.hi[0] < kTile) return false;
+  Pass* pass = turn->pass;
+  if (tile.lo[pass->kernels->rows - 1] > 0 || tile.hi[0] < kTile) return false;
   if (!lies_in_one(v, v_dim) || !lies_in_one(v + 2, v_dim)) return false;
-  add_run(t, {{v[0], v[2]}, (int64_t)v_dim * 4, 2}, tile.p[0], o, v_dim, o);
+  add_run(t, {{v[0], v[2]}, (int64_t)v_dim * 4, 2}, tile.p[0], pass->begun ? pass->o : nullptr,
+          v_dim, pass->o);
+  pass->begun = true;
   return true;
+}
+
+static void begin_values(Pass* pass, int v_dim) {
+  if (!pass->begun) clear_values(pass, v_dim);
+  pass->begun = true;
 }
 
 // The rows of a pass that see the same of a half go through it together. Unless these are all, the
@@ -86,6 +98,7 @@ static void add_half(Tiles& t, Turn* turn, int half, int v_dim) {
   alignas(64) uint8_t room[kHalf * kAttentionMaxDim * 2];
   alignas(64) float all[kPassRows * kAttentionMaxDim];
   Pass* pass = turn->pass;
+  begin_values(pass, v_dim);
   const Tile& tile = turn->tile;
   const int begin = half * kHalf, rows = pass->kernels->rows;
   const uint8_t* const* units = turn->at.v + 2 * half;

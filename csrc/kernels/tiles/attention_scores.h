@@ -47,9 +47,11 @@ static TileShapes shapes_for(int rows, int q_bytes) {
 }
 
 // One line of the next tile is asked for with every line read (attention_chain.h says why).
-OCTAVO_INLINE void ask_for(const uint8_t* line, int lines, int64_t stride) {
-#pragma GCC unroll 1
-  for (int i = 0; i < lines; ++i) __builtin_prefetch(line + i * stride, 0, 2);
+// Lines are whole fours.
+OCTAVO_INLINE void ask_for(const uint8_t* line, int lines) {
+  for (const uint8_t* end = line + lines * 64; line < end; line += 256)
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) __builtin_prefetch(line + i * 64, 0, 2);
 }
 
 template <int S> OCTAVO_INLINE void zero_unit(Tiles& t, Units units) {
@@ -62,7 +64,7 @@ OCTAVO_INLINE void multiply_unit(Tiles& t, const TileAddresses& at, Units units,
   if (S < units.begin || S >= units.end) return;
   t.template load<kK>(at.k[S] + (int64_t)step * kKStep, 64);
   Dots::template multiply<S, kQ, kK>(t);
-  if (at.ahead) ask_for(at.next_k[S] + (int64_t)step * kKStep, lines, 64);
+  if (at.ahead) ask_for(at.next_k[S] + (int64_t)step * kKStep, lines);
 }
 
 template <class Dots, int kQ, int kK>

@@ -13,18 +13,27 @@ struct TiledWeights {
   OCTAVO_INLINE void store_p(uint32_t* row, int s, f32x16 p) { store_bf16(row + s * 8, p); }
 };
 
+// o is 0 before the first tile of a chunk, and the top stays what it is in most of the others.
+static void scale_rows(Pass* pass, const float* alpha, int v_dim) {
+  if (!pass->begun) return;
+  const mask16 there = first_lanes(pass->kernels->rows);
+  uint32_t rows = _mm512_mask_cmp_ps_mask(there, load_f(alpha), set1_f(1.0f), _CMP_NEQ_UQ);
+  for (; rows != 0; rows &= rows - 1) {
+    const int i = __builtin_ctz(rows);
+    scale_values(pass->o + i * v_dim, pass->o + i * v_dim, alpha[i], v_dim);
+  }
+}
+
 // From scores to weights; o is scaled for them.
 static void weigh(Turn* turn, const AttentionArgs* a) {
   const bool capped = a->softcap > 0.0f;
   const float c = (capped ? a->softcap : a->scale) * 1.44269504f;
-  const int s0 = turn->units.begin, s1 = turn->units.end, v_dim = a->layout->v_dim;
+  const int s0 = turn->units.begin, s1 = turn->units.end;
   Pass* pass = turn->pass;
   if (capped) cap_scores(pass, &turn->tile, s0, s1, a->scale / a->softcap);
   if (a->slopes != nullptr) add_slopes(pass, &turn->tile, s0, s1, a);
   tile_max(pass, &turn->tile, s0, s1, c);
-  for (int i = 0; i < pass->kernels->rows; i++)
-    if (turn->tile.alpha[i] != 1.0f)
-      scale_values(pass->o + i * v_dim, pass->o + i * v_dim, turn->tile.alpha[i], v_dim);
+  scale_rows(pass, turn->tile.alpha, a->layout->v_dim);
   tile_weights<TiledWeights>(pass, &turn->tile, s0, s1, c);
   for (int i = 0; i < pass->kernels->rows; i++) {  // the other half of 32 tokens that are begun
     if (s0 % 2 != 0) TiledWeights::store_p(turn->tile.p[i], s0 - 1, zero_f());
@@ -32,13 +41,16 @@ static void weigh(Turn* turn, const AttentionArgs* a) {
   }
 }
 
-static void finish_turn(Tiles& t, Turn* turn, int v_dim) {
+static void finish_turn(Tiles& t, Turn* turn, const AttentionArgs* a) {
+  if (turn->pass == nullptr) return;
+  weigh(turn, a);
   const Units units = turn->units;
+  const int v_dim = a->layout->v_dim;
   if (!add_whole(t, turn, v_dim))
     for (int half = units.begin / 2; half < (units.end + 1) / 2; ++half)
       add_half(t, turn, half, v_dim);
   for (int s = units.begin; s < units.end && turn->at.ahead; ++s)
-    ask_for(turn->at.next_v[s], v_dim / 2, 64);
+    ask_for(turn->at.next_v[s], v_dim / 2);
 }
 
 static void pack_row(const float* q, int k_dim, uint8_t* out) {
@@ -56,7 +68,10 @@ static void begin_group(Group* group, const AttentionArgs* a, int row0, int begi
 static void walk_chunk(Group* group, const AttentionArgs* a, int kv_head, int chunk,
                        int prefetch_end) {
   const int k_dim = a->layout->k_dim, v_dim = a->layout->v_dim;
-  for (int i = 0; i < group->count; i++) clear_pass(group->passes + i, v_dim);
+  for (int i = 0; i < group->count; i++) {
+    clear_softmax(group->passes + i);
+    group->passes[i].begun = false;
+  }
   Turn turns[2];
   Turn *now = turns, *before = turns + 1;
   before->pass = nullptr;
@@ -65,25 +80,24 @@ static void walk_chunk(Group* group, const AttentionArgs* a, int kv_head, int ch
   const auto ready = [&](Units units, TileAddresses* at) {
     make_values(a->layout, units, at, group->values[room ^= 1]);
   };
-  // One turn: its scores are multiplied while the one before has its softmax.
+  // One turn: its scores leave the tiles while the one before has its softmax.
   const auto take = [&](Pass* pass, const void* q, const TileAddresses& at, auto see, int tile) {
     now->pass = pass;
     now->at = at;
     now->units = see(pass, &now->tile, tile);
     multiply_scores<Bf16Dots>(t, at, now->units, {(const uint8_t*)q, k_dim * 2, k_dim * 2});
-    if (before->pass != nullptr) weigh(before, a);
     store_scores(t, now->units, &now->tile);
-    if (before->pass != nullptr) finish_turn(t, before, v_dim);
+    finish_turn(t, before, a);
     Turn* const done = before;
     before = now;
     now = done;
   };
   walk_tiles(group, a, kv_head, chunk, prefetch_end, ready, take);
-  if (before->pass != nullptr) {
-    weigh(before, a);
-    finish_turn(t, before, v_dim);
+  finish_turn(t, before, a);
+  for (int i = 0; i < group->count; i++) {
+    begin_values(group->passes + i, v_dim);  // of a pass that saw nothing
+    finish_pass(group->passes + i);
   }
-  for (int i = 0; i < group->count; i++) finish_pass(group->passes + i);
 }
 
 }  // namespace octavo::OCTAVO_ISA
