@@ -126,6 +126,21 @@ def test_a_poisoned_token_left_behind_by_the_window_does_not_show(isa: str, kind
     same_bits(got[10:], want[10:])
 
 
+def test_many_rows_take_a_poisoned_value_of_no_weight_as_one_row_does(
+    isa: str, kinds: Kinds
+) -> None:
+    """The top of a row may be far from a poisoned token, or from all tokens with a value."""
+    seq = PagedSequence(isa, 120, layout_of(kinds), group=2)
+    seq.q *= 40
+    seq.v[20], seq.v[70:75] = np.nan, 1e-38
+    seq.write()
+    alone = np.concatenate([seq.rows(token, token + 1) for token in range(100, 120)])
+    same_bits(seq.rows(100, 120), alone)
+    if kinds[1] == "int8":
+        assert np.isnan(alone).any()
+        assert np.isfinite(alone).any()
+
+
 def test_a_poisoned_query_stays_in_its_own_head(isa: str, kinds: Kinds) -> None:
     seq = PagedSequence(isa, 100, layout_of(kinds))
     want = seq.rows(90, 100)

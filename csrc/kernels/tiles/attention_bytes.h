@@ -55,6 +55,58 @@ static void gather_values(const TileAddresses& at, Units units, int v_dim, uint8
   }
 }
 
+// A row's weights times the scales of V's tokens, in place; returns 16 of their tops.
+OCTAVO_INLINE f32x16 scale_weights(const f32x16 (&v_scale)[4], float* p) {
+  f32x16 top = zero_f();
+#pragma GCC unroll 4
+  for (int s = 0; s < 4; s++) {
+    const f32x16 w = max(mul(load_f(p + s * 16), v_scale[s]), zero_f());
+    store_f(p + s * 16, min(w, set1_f(__FLT_MAX__)));  // so that it is 0 times an inverse of 0
+    top = max(w, top);
+  }
+  return top;
+}
+
+// A row's scaled weights become digits, in place; returns 16 sums of W.
+OCTAVO_INLINE f32x16 round_weights(float inverse, uint32_t* row) {
+  i32x16 whole[4], sum = zero_i();
+#pragma GCC unroll 4
+  for (int s = 0; s < 4; s++) {
+    whole[s] = to_int(mul(load_f((const float*)row + s * 16), set1_f(inverse)));
+    sum = add_i(sum, whole[s]);
+  }
+  store_digits(whole, (Digits*)row);
+  return to_float(sum);  // exact, as are their sums: at most 64 * 32512
+}
+
+// What to_digits makes of each row, to the bit, for many rows of a whole tile: what is found once a
+// row is found for all in one vector.
+static void rows_to_digits(Addresses v, int v_dim, int rows, uint32_t (*p)[kTile]) {
+  alignas(64) float part[kPassRows][16], inverse[16], scale[16], bias[16];
+  f32x16 v_scale[4];
+#pragma GCC unroll 4
+  for (int s = 0; s < 4; s++) v_scale[s] = load_f((const float*)(v[s] + (int64_t)16 * v_dim));
+  for (int i = 0; i < rows; i++) store_f(part[i], scale_weights(v_scale, (float*)p[i]));
+  const f32x16 amax = max_of_each(part, rows), most_digits = set1_f(kMostDigits);
+  const mask16 finite = lt(amax, set1_f(__builtin_inff())), none = lt(amax, set1_f(kLeastWeight));
+  store_f(inverse, select(none, zero_f(), div(most_digits, amax)));  // 0 of an infinity, too
+  store_f(scale, select(finite, div(amax, most_digits), set1_f(__builtin_nanf(""))));
+  for (int i = 0; i < rows; i++) store_f(part[i], round_weights(inverse[i], p[i]));
+  const f32x16 sums = join_lanes(part, rows, [](f32x16 x, f32x16 y) { return add(x, y); });
+  store_f(bias, mul(sums, set1_f(-128.0f)));
+  for (int i = 0; i < rows; i++) {
+    auto* digits = (Digits*)p[i];
+    digits->bias = (int32_t)bias[i];
+    digits->scale = scale[i];
+  }
+}
+
+static void make_all_digits(Addresses v, Units units, int v_dim, int rows, Tile* tile) {
+  if (rows >= kManyRows && units.begin == 0 && units.end == 4)
+    return rows_to_digits(v, v_dim, rows, tile->p);
+  for (int i = 0; i < rows; i++) to_digits(v, units.begin, units.end, v_dim, tile->p[i]);
+}
+
 struct alignas(64) Sums {  // of a pass, at 64 d
   int32_t high[kPassRows][64], low[kPassRows][64];
 };
@@ -121,7 +173,7 @@ static void walk_chunk(Group* group, const AttentionArgs* a, int kv_head, int ch
     if (a->slopes != nullptr) add_slopes(pass, &work, units.begin, units.end, a);
     tile_max(pass, &work, units.begin, units.end, c);
     tile_weights<Bytes>(pass, &work, units.begin, units.end, c);
-    for (int r = 0; r < rows; r++) to_digits(at.v, units.begin, units.end, v_dim, work.p[r]);
+    make_all_digits(at.v, units, v_dim, rows, &work);
     add_values(t, pass, work, room, v_dim);
   };
   walk_tiles(group, a, kv_head, chunk, prefetch_end, ready, take);
