@@ -172,7 +172,9 @@ constexpr Part kWindow{sees_tile, see_tile, &Pass::q};
 template <class Ready, class Take>
 static void walk_tiles(Group* group, const AttentionArgs* a, int kv_head, int chunk,
                        int prefetch_end, Ready ready, Take take) {
+  constexpr int kFewRows = 4;
   TileAddresses at;
+  at.soon = group->passes[0].kernels->rows <= kFewRows;
   const auto visit = [&](const Part& part, int tile, Units units) {
     bool is_ready = false;
     for (int i = 0; i < group->count; i++) {

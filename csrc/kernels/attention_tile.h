@@ -31,6 +31,7 @@ constexpr int kSoon = 4;
 struct TileAddresses {
   const uint8_t *k[4], *v[4], *next_k[2 * kSoon], *next_v[2 * kSoon];
   bool ahead;
+  bool soon;  // whether tiles ask for what is behind kSoon: where rows are few, memory is slower
 };
 
 using ScoresFn = void (*)(Addresses k, Addresses ahead, int s0, int s1, const void* q, int k_dim,

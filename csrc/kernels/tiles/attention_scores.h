@@ -64,7 +64,9 @@ OCTAVO_INLINE void multiply_unit(Tiles& t, const TileAddresses& at, Units units,
   if (S < units.begin || S >= units.end) return;
   t.template load<kK>(at.k[S] + (int64_t)step * kKStep, 64);
   Dots::template multiply<S, kQ, kK>(t);
-  if (at.ahead) ask_for(at.next_k[S] + (int64_t)step * kKStep, lines);
+  if (!at.ahead) return;
+  ask_for(at.next_k[S] + (int64_t)step * kKStep, lines);
+  if (at.soon) ask_for(at.next_k[S + kSoon] + (int64_t)step * kKStep, lines);
 }
 
 template <class Dots, int kQ, int kK>

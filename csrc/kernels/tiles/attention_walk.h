@@ -49,8 +49,10 @@ static void finish_turn(Tiles& t, Turn* turn, const AttentionArgs* a) {
   if (!add_whole(t, turn, v_dim))
     for (int half = units.begin / 2; half < (units.end + 1) / 2; ++half)
       add_half(t, turn, half, v_dim);
-  for (int s = units.begin; s < units.end && turn->at.ahead; ++s)
+  for (int s = units.begin; s < units.end && turn->at.ahead; ++s) {
     ask_for(turn->at.next_v[s], v_dim / 2);
+    if (turn->at.soon) ask_for(turn->at.next_v[s + kSoon], v_dim / 2);
+  }
 }
 
 static void pack_row(const float* q, int k_dim, uint8_t* out) {
