@@ -78,7 +78,9 @@ enum ActKind : int32_t {
   ABF16X2 = 3,
 };
 constexpr const char* kActKindNames[] = {"A32", "ABF16", "AF32", "ABF16X2"};
-constexpr int kMaxTile = 6, kActBlock = 16;
+constexpr int kMaxTile = 6;
+constexpr int kActBlock = 16;  // fewer than two of them meet an unpacked panel too seldom
+constexpr int kLeastBlocked = 2 * kActBlock;
 
 struct Acts {
   uint8_t* data;  // 64-byte aligned
@@ -86,6 +88,11 @@ struct Acts {
   int32_t rows;  // M
   int32_t cols;  // K of the consumer
 };
+
+// At levels with tiles.
+static inline bool lies_in_blocks(int32_t kind, int32_t rows) {
+  return kind == ABF16 || (kind == A32 && rows >= kLeastBlocked);
+}
 
 static inline int32_t tile_count(int32_t rows) { return (rows + kMaxTile - 1) / kMaxTile; }
 static inline int32_t tile_begin(int32_t rows, int32_t tile) {

@@ -88,26 +88,6 @@ OCTAVO_INLINE f32x16 max_few(const float (*top)[16], int rows) {
 }
 #if OCTAVO_LEVEL >= OCTAVO_LEVEL_avx512
 constexpr int kManyRows = 8;  // from which join_lanes is faster than a tree for each row
-// Lane i is what joins the lanes of part[i], of many rows. Rows change places with lanes, halves
-// of vectors first, and are half as many after each step.
-template <class Join>
-OCTAVO_INLINE f32x16 join_lanes(const float (*part)[16], int rows, Join join) {
-  f32x16 a[8], b[4], c[2];
-#pragma GCC unroll 8
-  for (int i = 0; i < 8; i++) {
-    const f32x16 x = load_f(part[i]), y = load_f(part[least(i + 8, rows - 1)]);
-    a[i] = join(_mm512_shuffle_f32x4(x, y, 0x44), _mm512_shuffle_f32x4(x, y, 0xee));
-  }
-#pragma GCC unroll 4
-  for (int i = 0; i < 4; i++)
-    b[i] = join(_mm512_shuffle_f32x4(a[i], a[i + 4], 0x88),
-                _mm512_shuffle_f32x4(a[i], a[i + 4], 0xdd));
-#pragma GCC unroll 2
-  for (int i = 0; i < 2; i++)
-    c[i] = join(_mm512_unpacklo_ps(b[i], b[i + 2]), _mm512_unpackhi_ps(b[i], b[i + 2]));
-  const f32x16 d = join(_mm512_unpacklo_ps(c[0], c[1]), _mm512_unpackhi_ps(c[0], c[1]));
-  return _mm512_shuffle_f32x4(d, d, 0xd8);
-}
 // Lane i is the largest of top[i], where no lane is NaN.
 OCTAVO_INLINE f32x16 max_of_each(const float (*top)[16], int rows) {
   if (rows < kManyRows) return max_few(top, rows);

@@ -59,7 +59,7 @@ struct alignas(64) Pass {
   const void* sink_q;  // the same for the sinks' format, where there are some
   const void* far_q;   // and that for a beginning, where there is one; never beside sinks
   float* o;            // [kernels->rows][v_dim]
-  bool begun;          // in tiles over bf16 pages: o is there; else it stands for 0
+  bool begun = false;  // in tiles over bf16 pages: o is there; else it stands for 0
 };
 
 struct alignas(64) Tile {  // what a pass works on in one tile

@@ -58,7 +58,7 @@ struct MatmulKernels {
   bool (*gated)(const Weight* gate, const Weight* up, int32_t panel0, int32_t panel1, const Acts* a,
                 int32_t tile0, int32_t tile1, int32_t activation, const Acts* out) = nullptr;
 
-  bool has_blocks = false;  // whether many rows lie in blocks of 16, not in tiles (formats.h)
+  bool has_blocks = false;  // whether rows may lie in blocks (lies_in_blocks), else in tiles
 };
 
 constexpr int64_t kSpinDots = 96;  // of 16 lanes

@@ -123,6 +123,27 @@ OCTAVO_INLINE f32x16 twice_each(const float* p) {
   return _mm512_permutexvar_ps(pick, _mm512_castps256_ps512(_mm256_loadu_ps(p)));
 }
 
+// Lane i is what joins the lanes of part[i], of 8 rows or more. Rows change places with lanes,
+// halves of vectors first, and are half as many after each step.
+template <class Join>
+OCTAVO_INLINE f32x16 join_lanes(const float (*part)[16], int rows, Join join) {
+  f32x16 a[8], b[4], c[2];
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; i++) {
+    const f32x16 x = load_f(part[i]), y = load_f(part[i + 8 < rows ? i + 8 : rows - 1]);
+    a[i] = join(_mm512_shuffle_f32x4(x, y, 0x44), _mm512_shuffle_f32x4(x, y, 0xee));
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; i++)
+    b[i] = join(_mm512_shuffle_f32x4(a[i], a[i + 4], 0x88),
+                _mm512_shuffle_f32x4(a[i], a[i + 4], 0xdd));
+#pragma GCC unroll 2
+  for (int i = 0; i < 2; i++)
+    c[i] = join(_mm512_unpacklo_ps(b[i], b[i + 2]), _mm512_unpackhi_ps(b[i], b[i + 2]));
+  const f32x16 d = join(_mm512_unpacklo_ps(c[0], c[1]), _mm512_unpackhi_ps(c[0], c[1]));
+  return _mm512_shuffle_f32x4(d, d, 0xd8);
+}
+
 OCTAVO_INLINE float reduce_add(f32x16 v) {
   const __m256 a = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
   const __m128 b = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));

@@ -100,11 +100,13 @@ class Run {
     }, phase);
   }
 
-  // Rows [row0, row1) of the step that are packed at once: those of an act tile, or where many rows
-  // lie in blocks those of a block.
-  template <class Work> void share_packed(int32_t index, int thread, Work work) {
-    const int32_t rows = s_.rows, blocks = divide_up(rows, kActBlock);
-    if (rows_in_tiles() || blocks < 2 * p_.threads_)
+  // Rows [row0, row1) of `acts` that are packed at once: those of a tile, or of a block where they
+  // lie in blocks and these are enough for the threads.
+  template <class Work>
+  void share_packed(int32_t index, const Acts& acts, int thread, Work work) {
+    const int32_t rows = acts.rows, blocks = divide_up(rows, kActBlock);
+    if (!p_.kernels_->matmul->has_blocks || !lies_in_blocks(acts.kind, rows) ||
+        blocks < 2 * p_.threads_)
       return share(index, tile_count(rows), thread,
                    [&](int32_t tile) { work(tile_begin(rows, tile), tile_begin(rows, tile + 1)); });
     share(index, blocks, thread,

@@ -52,7 +52,7 @@ void Run::row_op(const OpRecord& op, const RowOp& row_op, int32_t index, int thr
 void Run::quantize(const OpRecord& op, int32_t index, int thread) {
   const Acts acts = acts_of(op.out);
   const int64_t width = parts_.buffers[op.x].width;
-  share_packed(index, thread, [&](int32_t row0, int32_t row1) {
+  share_packed(index, acts, thread, [&](int32_t row0, int32_t row1) {
     p_.kernels_->matmul->quantize_rows(rows_of(op.x, row0), width, &acts, row0, row1, 0, acts.cols);
   });
 }
@@ -60,7 +60,7 @@ void Run::quantize(const OpRecord& op, int32_t index, int thread) {
 void Run::norm_quantize(const OpRecord& op, int32_t index, int thread) {
   const Acts acts = acts_of(op.out);
   float* normed = reinterpret_cast<float*>(p_.scratch_[thread]);
-  share_packed(index, thread, [&](int32_t row0, int32_t row1) {
+  share_packed(index, acts, thread, [&](int32_t row0, int32_t row1) {
     for (int32_t row = row0; row < row1; ++row)
       norm(op, rows_of(op.x, row), acts.cols, normed + (int64_t)(row - row0) * acts.cols);
     p_.kernels_->matmul->quantize_rows(normed, acts.cols, &acts, row0, row1, 0, acts.cols);

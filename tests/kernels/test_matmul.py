@@ -134,15 +134,18 @@ def test_all_w8_weights_at_minus_128(isa: str) -> None:
     assert abs(got[0, 0] / -36864 - 1) <= 40 * case.EPS
 
 
+@pytest.mark.parametrize("tokens", [9, 41])  # in tiles, and where there are blocks in these
 @case.every_kind
 @pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
-def test_a_bad_token_spoils_only_itself(isa: str, fmt: str, rows: str | None, bad: float) -> None:
+def test_a_bad_token_spoils_only_itself(
+    isa: str, fmt: str, rows: str | None, bad: float, tokens: int
+) -> None:
     rng = np.random.default_rng(7)
-    weight, x = case.make_weight(fmt, 40, 256, rng), case.normal(rng, 9, 256)
+    weight, x = case.make_weight(fmt, 40, 256, rng), case.normal(rng, tokens, 256)
     clean = case.multiply(isa, weight, x, rows=rows)
     x[3, 100] = bad
     got = case.multiply(isa, weight, x, rows=rows)
-    others = [0, 1, 2, 4, 5, 6, 7, 8]
+    others = [token for token in range(tokens) if token != 3]
     assert np.array_equal(got[others], clean[others])
     assert not np.isfinite(got[3]).any()
     if fmt in case.INTEGER_FORMATS:
@@ -172,7 +175,7 @@ def test_expand_row_of_bf16_with_odd_columns_up_to_the_last_row(isa: str) -> Non
 
 
 @case.every_kind
-@pytest.mark.parametrize("tokens", [1, 3, 8])
+@pytest.mark.parametrize("tokens", [1, 3, 8, 33])
 def test_nothing_is_touched_behind_weights_rows_or_outputs(
     isa: str, fmt: str, rows: str | None, tokens: int
 ) -> None:

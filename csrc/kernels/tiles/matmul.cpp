@@ -1,19 +1,17 @@
 // tiles/matmul.cpp: which products go through tiles, the rows they take, and the table of the
 // level.
 //
-// Integer weights and int8 rows, from kLeastRows rows on; all else is avx512's. Dots are integers
-// and the chains of their sums are avx512's too, so the switch changes no bit.
+// Integer weights and int8 rows, from kLeastBlocked rows on; all else is avx512's. Dots are
+// integers and the chains of their sums are avx512's too, so the switch changes no bit.
 #include "kernels/tiles/matmul.h"
 
 #include "kernels/tiles/avx512.h"
 
 namespace octavo::OCTAVO_ISA {
 
-constexpr int32_t kLeastRows = 2 * kTileRows;  // fewer meet an unpacked panel too seldom
+static_assert(kActBlock == kTileRows);
 
-static bool in_blocks(const Acts* acts) {
-  return acts->kind == ABF16 || (acts->kind == A32 && acts->rows >= kLeastRows);
-}
+static bool in_blocks(const Acts* acts) { return lies_in_blocks(acts->kind, acts->rows); }
 
 static void round_bf16(const float* x, const Acts* acts, const Block& block, int m, int32_t k0,
                        int32_t k1) {

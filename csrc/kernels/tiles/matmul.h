@@ -30,7 +30,7 @@ OCTAVO_INLINE void finish_block(const Range& range, const Block& block, const fl
   finish(range, sums + (begin - block.row) * 16, panel, 1, begin, end - begin);
 }
 
-// Columns [k0, k1) of rows [row0, row1), x_stride floats apart, into blocks of A32.
+// Columns [k0, k1), whole groups, of rows [row0, row1), x_stride floats apart, into blocks of A32.
 void quantize_blocks(const float* x, int64_t x_stride, const Acts* acts, int32_t row0, int32_t row1,
                      int32_t k0, int32_t k1);
 

@@ -13,6 +13,7 @@ namespace octavo::OCTAVO_ISA {
 constexpr int32_t kRunGroups = 24;  // whole supertiles; a panel of them stays in L1
 constexpr int kRunBlocks = 12;      // that meet the same unpacked panels
 constexpr int kSums = 16 * 16;      // of a panel and a block
+constexpr int kRowStep = 4;         // kernels have 4, 8, 12 or 16 rows, of which fewer may count
 
 template <class K> struct Parts {
   static constexpr int kOfGroup = K::kHalves ? 2 : 1, kColumns = 32 / kOfGroup;
@@ -94,7 +95,7 @@ OCTAVO_INLINE void add_part(Panel<K> panel, Rows rows, int part, const int32_t* 
   const f32x16 min = K::kMin ? load_f(panel.scales(part) + K::kScales * 16) : zero_f();
 #pragma GCC unroll 16
   for (int m = 0; m < M; ++m) {
-    const int row = kAll || m < M - 3 || m < count ? m : count - 1;
+    const int row = kAll || m <= M - kRowStep || m < count ? m : count - 1;
     sum[m] = fma(to_float(load_i(dots + m * 16)), mul(scale, set1_f(of_row[row])), sum[m]);
     if constexpr (K::kMin) sum[m] = fma(min, set1_f(am[row]), sum[m]);
   }
@@ -120,7 +121,8 @@ static void add_block(Tiles& t, Panel<K> panel, Rows rows, int groups, bool firs
   const int parts = groups * Parts<K>::kOfGroup;
   Stream ahead = *stream;  // what lies in memory would be read again after every store
   alignas(64) int32_t dots[2][M * 16];
-  if constexpr (!kAll) __builtin_memset(dots, 0, sizeof dots);  // rows that no tile has
+  // Rows that no tile has are scaled and dropped, and nobody has written their dots.
+  if constexpr (!kAll) __builtin_memset(dots, 0, sizeof dots);
   f32x16 sum[M];
 #pragma GCC unroll 16
   for (int m = 0; m < M; ++m) sum[m] = first ? zero_f() : load_f(sums + m * 16);
@@ -165,6 +167,7 @@ static void unpack_panel(const uint8_t* p, int32_t group0, int32_t group1, uint8
   }
 }
 
+// A block of any number of rows, by the kernel that has the fewest beside them.
 template <class K>
 static void add_rows(Tiles& t, Panel<K> panel, Rows rows, int groups, bool first, Stream* stream,
                      float* sums) {

@@ -11,28 +11,6 @@ namespace octavo::OCTAVO_ISA {
 
 constexpr int kLeastTogether = 6;  // rows of a block; fewer are faster one by one
 
-template <int kMask> OCTAVO_INLINE f32x16 quarters(f32x16 a, f32x16 b) {
-  return _mm512_shuffle_f32x4(a, b, kMask);
-}
-
-// Lane i: the largest lane of rows[i].
-OCTAVO_INLINE f32x16 largest_lanes(const f32x16 (&rows)[16]) {
-  f32x16 eight[8], four[4], two[2];
-#pragma GCC unroll 8
-  for (int i = 0; i < 8; ++i)
-    eight[i] = max(quarters<0x44>(rows[i], rows[i + 8]), quarters<0xee>(rows[i], rows[i + 8]));
-#pragma GCC unroll 4
-  for (int i = 0; i < 4; ++i)
-    four[i] = max(quarters<0x88>(eight[i], eight[i + 4]), quarters<0xdd>(eight[i], eight[i + 4]));
-  const auto join = [](f32x16 a, f32x16 b) {
-    return max(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
-  };
-  two[0] = join(four[0], four[2]);
-  two[1] = join(four[1], four[3]);
-  const f32x16 all = join(two[0], two[1]);  // rows 0 .. 3, 8 .. 11, 4 .. 7, 12 .. 15
-  return quarters<0xd8>(all, all);
-}
-
 // The bytes of a group of two rows, in order.
 OCTAVO_INLINE i32x16 bytes_of(const float* x, float x_inverse, const float* y, float y_inverse) {
   const auto round = [](const float* p, f32x16 inverse) { return to_int(mul(load_f(p), inverse)); };
@@ -57,20 +35,21 @@ OCTAVO_INLINE void sum_halves(const i32x16 (&sums)[8], i32x16* low, i32x16* high
   *high = _mm512_permutex2var_epi32(of[0], add_i(lows, set1_i(4)), of[1]);
 }
 
-// A group of rows [begin, end) of a block of `rows`, which lie at `group`; x[m]: row m's 32 values,
-// of those before and behind the nearest of these.
+// A group of rows [begin, end) of a block of `rows`, which lie at `group`. x[m]: row m's 32 values,
+// or for an m outside of these any row's, whose numbers are made and dropped.
 static void quantize_group_of(const float* const (&x)[16], int32_t* group, int rows, int begin,
                               int end) {
-  f32x16 tops[16];
+  alignas(64) float tops[16][16];
   uint32_t spoilt = 0;  // by an inf or a NaN
 #pragma GCC unroll 16
   for (int m = 0; m < 16; ++m) {
     const f32x16 x0 = load_f(x[m]), x1 = load_f(x[m] + 16);
-    tops[m] = max(absolute(x0), absolute(x1));
+    store_f(tops[m], max(absolute(x0), absolute(x1)));
     const f32x16 zero_or_nan = add(sub(x0, x0), sub(x1, x1));
     spoilt |= (uint32_t)(lane_bits(is_nan(zero_or_nan)) != 0) << m;
   }
-  const f32x16 amax = largest_lanes(tops), of_127 = set1_f(127.0f);
+  const auto larger = [](f32x16 a, f32x16 b) { return max(a, b); };
+  const f32x16 amax = join_lanes(tops, 16, larger), of_127 = set1_f(127.0f);
   const mask16 none = lt(amax, set1_f(kSmallest)), bad = lanes_of(spoilt);
   alignas(64) float inverse[16];
   store_f(inverse, select(none, zero_f(), div(of_127, amax)));
