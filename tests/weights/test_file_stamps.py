@@ -9,6 +9,9 @@ import pytest
 
 from octavo.errors import ModelFormatError
 from octavo.weights.file_stamps import check_unchanged, stamps
+from tests.ring import Ring, TooLateError, alarm
+
+__all__ = ["alarm"]
 
 
 @pytest.mark.parametrize("change", ["written to", "grown", "gone", "replaced", "come"])
@@ -36,3 +39,10 @@ def test_what_changes_is_noticed(change: str, tmp_path: Path) -> None:
     with pytest.raises(ModelFormatError) as refused:
         check_unchanged(seen)
     assert str(refused.value) == f"{named} changed while the model was loaded: load it again"
+
+
+def test_a_time_out_is_no_change(alarm: None, tmp_path: Path) -> None:
+    """Though TimeoutError is an OSError."""
+    seen = stamps([tmp_path])
+    with Ring(Path, "stat"), pytest.raises(TooLateError):
+        check_unchanged(seen)

@@ -54,8 +54,10 @@ def _read(path: Path) -> Merges | None:
     """What was kept, None if missing or damaged. Line one is the checksum of the rest."""
     try:
         data = path.read_bytes()
-    except OSError:  # not there, or not ours to read: `load` says so when it cannot write either
-        return None
+    except OSError as error:
+        if is_interrupt(error):
+            raise
+        return None  # not there, or not ours to read: `load` says so when it cannot write either
     checksum, _, body = data.partition(b"\n")
     if checksum != hashlib.sha256(body).hexdigest().encode():
         logger.warning("tokenizer cache file %s is damaged; finding its merges again", path)

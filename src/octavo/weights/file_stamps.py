@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from octavo.errors import ModelFormatError
+from octavo.interrupts import is_interrupt
 
 Stamps = Mapping[Path, tuple[int, int, int] | None]  # inode, size, mtime ns; None: not there
 
@@ -29,6 +30,8 @@ def check_unchanged(seen: Stamps) -> None:
 def _stamp(path: Path) -> tuple[int, int, int] | None:
     try:
         status = path.stat()
-    except OSError:
+    except OSError as error:
+        if is_interrupt(error):  # a TimeoutError is one too
+            raise
         return None
     return status.st_ino, status.st_size, status.st_mtime_ns
