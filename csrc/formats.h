@@ -79,8 +79,8 @@ enum ActKind : int32_t {
 };
 constexpr const char* kActKindNames[] = {"A32", "ABF16", "AF32", "ABF16X2"};
 constexpr int kMaxTile = 6;
-constexpr int kActBlock = 16;  // fewer than two of them meet an unpacked panel too seldom
-constexpr int kLeastBlocked = 2 * kActBlock;
+constexpr int kActBlock = 16;
+constexpr int kLeastBlocked = 2 * kActBlock;  // fewer rows meet an unpacked panel too seldom
 
 struct Acts {
   uint8_t* data;  // 64-byte aligned
@@ -89,7 +89,7 @@ struct Acts {
   int32_t cols;  // K of the consumer
 };
 
-// At levels with tiles.
+// Whether rows lie in blocks at levels with tiles.
 static inline bool lies_in_blocks(int32_t kind, int32_t rows) {
   return kind == ABF16 || (kind == A32 && rows >= kLeastBlocked);
 }
