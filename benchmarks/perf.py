@@ -3,9 +3,9 @@
     python -m benchmarks.perf [--recorded FILE]
 
 A short form of benchmarks.kernels. It ends with 1 only if a kernel stays below 65 % of the recorded
-ratio when it is measured again and again; a kind of CPU, a level or a kernel that has no record
-gets one. To record anew, delete the entry from the file. Packing rows is not judged: its
-limit is unsteady.
+ratio when it is measured again and again, for some minutes: who shares the machine's caches may
+stay as long. A kind of CPU, a level or a kernel that has no record gets one. To record anew, delete
+the entry from the file. Packing rows is not judged: its limit is unsteady.
 """
 
 from __future__ import annotations
@@ -13,35 +13,44 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.kernel_cases import Limits, cases
+from benchmarks.kernel_cases import Case, Limits, cases
 from benchmarks.kernels import measure
-from benchmarks.recorded_ratios import RECORDED, Low, Recorded, cpu_family, too_low
+from benchmarks.recorded_ratios import RECORDED, Low, Ratios, Recorded, cpu_family, too_low
 from octavo.kernels import available_isas
 
 ROWS = (1, 6, 48)
-TRIES = 6  # another process may have had the core
-PAUSE_SECONDS = 0.5  # before another try, so that it may be gone
+PAUSES = (1, 1, 1, 5, 10, 20, 30, 30, 60, 60, 60)  # seconds before what is too slow is tried again
 
 
-def check_level(recorded: Recorded, family: str, isa: str) -> list[Low]:
-    limits, known, found, low = Limits(isa), recorded.of(family, isa), {}, []
-    for case in cases(isa, ROWS):
-        if case.limit == "read":  # moves with where memory lies: 4 and 8 % in two runs
-            continue
-        ratios: list[float] = []
-        for _ in range(TRIES):
-            ratios.append(measure(isa, limits, case).ratio)
-            found[case.kernel] = max(ratios)
-            below = too_low({case.kernel: max(ratios)}, known)
-            if not below:
-                break
-            time.sleep(PAUSE_SECONDS)
-        low += below
-    new = recorded.add(family, isa, found)
-    print(f"{isa}: {len(found)} kernels, {len(low)} too slow, {len(new)} recorded", flush=True)
-    return low
+@dataclass
+class Kernel:
+    """One kernel of a level, the ratios recorded there, and the best that was measured."""
+
+    isa: str
+    limits: Limits
+    case: Case
+    recorded: Ratios
+    best: float = 0.0
+
+    def measure(self) -> None:
+        self.best = max(self.best, measure(self.isa, self.limits, self.case).ratio)
+
+    def low(self) -> list[Low]:
+        return too_low({self.case.kernel: self.best}, self.recorded)
+
+
+def measure_level(recorded: Recorded, family: str, isa: str) -> list[Kernel]:
+    limits, known = Limits(isa), recorded.of(family, isa)
+    judged = [case for case in cases(isa, ROWS) if case.limit != "read"]
+    kernels = [Kernel(isa, limits, case, known) for case in judged]
+    for kernel in kernels:
+        kernel.measure()
+    new = recorded.add(family, isa, {each.case.kernel: each.best for each in kernels})
+    print(f"{isa}: {len(kernels)} kernels, {len(new)} recorded", flush=True)
+    return kernels
 
 
 def main() -> None:
@@ -49,10 +58,21 @@ def main() -> None:
     parser.add_argument("--recorded", type=Path, default=RECORDED)
     recorded, family = Recorded(parser.parse_args().recorded), cpu_family()
     print(f"perf: {family}, one thread, ratios to the limits of the same turns")
-    low = [(isa, each) for isa in available_isas() for each in check_level(recorded, family, isa)]
-    for isa, each in low:
-        print(f"{isa} {each}")
-    sys.exit(1 if low else 0)
+    kernels = [each for isa in available_isas() for each in measure_level(recorded, family, isa)]
+    slow = [kernel for kernel in kernels if kernel.low()]
+    for pause in PAUSES:
+        if not slow:
+            break
+        print(f"{len(slow)} too slow, measured again in {pause} s", flush=True)
+        time.sleep(pause)
+        for kernel in slow:
+            kernel.measure()
+        slow = [kernel for kernel in slow if kernel.low()]
+    for kernel in slow:
+        for low in kernel.low():
+            print(f"{kernel.isa} {low}")
+    print(f"{len(slow)} too slow")
+    sys.exit(1 if slow else 0)
 
 
 if __name__ == "__main__":
