@@ -20,9 +20,11 @@ namespace octavo {
 namespace {
 
 // A barrier is short; between two steps of a stream the caller samples and schedules, which a
-// sleeping worker would make longer by its wake-up.
+// sleeping worker would make longer by its wake-up. Where threads take turns on a CPU, one that
+// spins keeps that from running which it waits for.
 constexpr std::chrono::microseconds kBarrierSpin{50};
 constexpr std::chrono::microseconds kRunSpin{300};
+constexpr std::chrono::microseconds kNoSpin{0};
 constexpr int kPolls = 32;   // between two looks at the clock
 constexpr int kYields = 64;  // lets a crowded machine run the thread that we wait for
 
@@ -73,7 +75,7 @@ void ThreadPool::Flag::advance() {
   if (sleepers.load() != 0) futex_wake_all(value);
 }
 
-ThreadPool::ThreadPool(int threads) : size_(threads) {
+ThreadPool::ThreadPool(int threads) : size_(threads), has_cpus_(threads <= usable_cpus()) {
   if (threads < 1)
     throw std::invalid_argument("threads: expected at least 1, got " + std::to_string(threads));
   cpus_ = std::make_unique<std::atomic<int>[]>(threads);
@@ -136,7 +138,7 @@ void ThreadPool::run(Task task, void* context) {
 void ThreadPool::work(int thread) {
   // Workers start at run 0: the first run may begin before this line, and must not be missed.
   for (uint32_t seen = 0;; ++seen) {
-    runs_.wait_while(seen, kRunSpin);
+    runs_.wait_while(seen, has_cpus_ ? kRunSpin : kNoSpin);
     if (stop_.load()) return;
     leave_shared_cpu(thread);
     task_(context_, thread);
@@ -170,7 +172,7 @@ void ThreadPool::barrier() {
     arrived_.store(0, std::memory_order_relaxed);  // published by advance()
     barriers_.advance();
   } else {
-    barriers_.wait_while(seen, kBarrierSpin);
+    barriers_.wait_while(seen, has_cpus_ ? kBarrierSpin : kNoSpin);
   }
 }
 

@@ -52,6 +52,7 @@ class ThreadPool {
   bool forked() const;
 
   const int size_;
+  const bool has_cpus_;  // one for each thread
   std::atomic<int> owner_pid_{
       0};  // the process that started the workers; a forked child has none of them
   std::mutex run_mutex_;
