@@ -11,15 +11,15 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check
 # What a compiled core depends on; Python sources are used in place and need no new install.
 CORE = pyproject.toml CMakeLists.txt $(wildcard cmake/* build_backend/*.py csrc/* csrc/*/*)
 
-.PHONY: demo test check build check-kernels perf docs/api.md test-zig test-newest test-tiles test-sanitized cross-aarch64 clean
+.PHONY: demo test check build check-kernels perf docs/api.md test-builds test-zig test-newest test-tiles test-sanitized cross-aarch64 clean
 
 demo: $(VENV)/.installed  ## fetch SmolLM2 and let it answer
 	$(BIN)/octavo pull smollm2
 	$(BIN)/octavo run smollm2 "Lionel Messi is a" --raw --max-tokens 48 --temperature 0
 	$(BIN)/octavo run smollm2 "Why is the sky blue?" --max-tokens 96 --temperature 0
 
-test: $(VENV)/.dev  ## every test but those that build for another compiler or Python
-	$(PYTHON) -m pytest -n auto --dist worksteal -m "not zig and not newest and not cross"
+test: $(VENV)/.dev  ## every test but those that build the core
+	$(PYTHON) -m pytest -n auto --dist worksteal -m "not builds and not zig and not newest and not cross"
 
 check: $(VENV)/.dev  ## lint, format, types, layers
 	$(PYTHON) -m ruff check .
@@ -41,6 +41,9 @@ perf: $(VENV)/.dev  ## each kernel's share of the machine's limit against the on
 
 docs/api.md: $(VENV)/.dev  ## write the page of the server's API from its tables
 	$(PYTHON) -m docs.make_api
+
+test-builds: $(VENV)/.dev  ## a wheel and an sdist, and the recipes of CONTRIBUTING, built (minutes)
+	$(PYTHON) -m pytest -m builds tests/packaging tests/recipes
 
 test-zig: $(VENV)/.dev  ## build and import the core where no compiler is to be found (minutes)
 	$(PYTHON) -m pytest -m zig tests/packaging

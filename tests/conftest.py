@@ -29,6 +29,26 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("untimed")
 
 
+EVERY_CPU = os.sched_getaffinity(0)
+
+
+def pytest_configure() -> None:
+    """Each of xdist's workers keeps to one CPU, and so do the engines that it makes: threads of two
+    workers that wait at barriers for each other's CPU take most of a run's time."""
+    worker, cpus = os.environ.get("PYTEST_XDIST_WORKER", ""), sorted(EVERY_CPU)
+    if worker:
+        os.sched_setaffinity(0, {cpus[int(worker.removeprefix("gw")) % len(cpus)]})
+
+
+@pytest.fixture(scope="module")
+def every_cpu() -> Iterator[None]:
+    """For modules whose threads have to run at once."""
+    kept = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, EVERY_CPU)
+    yield
+    os.sched_setaffinity(0, kept)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def ctrl_c() -> Iterator[None]:
     """A shell starts its background jobs with SIGINT ignored; the tests of Ctrl-C need it."""

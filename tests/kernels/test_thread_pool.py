@@ -14,6 +14,8 @@ import pytest
 from octavo.errors import UsageError
 from octavo.kernels import native, thread_pool
 
+pytestmark = pytest.mark.usefixtures("every_cpu")
+
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])
 def test_barriers_hold(threads: int) -> None:

@@ -14,7 +14,8 @@ import pytest
 import octavo
 from tests.packaging.packages import build_sdist, empty_environment, pip, run
 
-pytest.importorskip("scikit_build_core", reason="`make test` installs the build tools")
+pytest.importorskip("scikit_build_core", reason="`make test-builds` installs the build tools")
+pytestmark = pytest.mark.builds
 
 PAGE = ("index.html", "page.js", "page.css")
 

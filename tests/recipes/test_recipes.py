@@ -20,7 +20,8 @@ from tests.recipes.toy_kv_format import KV_FORMAT
 from tests.recipes.toy_op import BATCH_ARRAY, ROW_OP, USE
 
 for needed in ("cmake", "nanobind"):
-    pytest.importorskip(needed, reason="`make test` installs the build tools")
+    pytest.importorskip(needed, reason="`make test-builds` installs the build tools")
+pytestmark = pytest.mark.builds
 
 
 @pytest.fixture(scope="module")
