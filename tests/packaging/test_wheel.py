@@ -12,12 +12,11 @@ from pathlib import Path
 import pytest
 
 import octavo
+from octavo.server.page import FILES
 from tests.packaging.packages import build_sdist, empty_environment, pip, run
 
 pytest.importorskip("scikit_build_core", reason="`make test-builds` installs the build tools")
 pytestmark = pytest.mark.builds
-
-PAGE = ("index.html", "page.js", "page.css")
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +36,7 @@ def test_the_wheel_holds_the_package_and_the_core_and_nothing_else(wheel: Path) 
     cores = [name for name in names if name.startswith("octavo/kernels/_native.") and ".so" in name]
     assert len(cores) == 1
     assert {"octavo/py.typed", "octavo/bench/sherlock_holmes.txt"} <= set(names)
-    assert {f"octavo/server/page/{name}" for name in PAGE} <= set(names)
+    assert {f"octavo/server/page/{file.name}" for file in FILES.values()} <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not [name for name in names if name.endswith((".cpp", ".h", ".gguf", ".parquet"))]
 
@@ -48,7 +47,7 @@ def test_the_sdist_can_build_and_carries_no_tests_or_benchmarks(tmp_path: Path) 
         names = {name.partition("/")[2] for name in archive.getnames()}
     needed = {"pyproject.toml", "CMakeLists.txt", "LICENSE", "csrc/bind/module.cpp"}
     needed |= {"build_backend/octavo_build.py", "src/octavo/__init__.py", "cmake/flags.cmake"}
-    needed |= {f"src/octavo/server/page/{name}" for name in PAGE}
+    needed |= {f"src/octavo/server/page/{file.name}" for file in FILES.values()}
     assert needed <= names
     extra = {"tests", "benchmarks", "examples", "build", ".venv", "docs"}
     assert {name.split("/")[0] for name in names} & extra == set()

@@ -1,4 +1,4 @@
-"""The page's three files: what they say to a browser, and that they need nothing else."""
+"""The page's files: what they say to a browser, and that they need nothing else."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import pytest
 
 from tests.server.live import Live
 
-FILES = (("/", "text/html"), ("/page.js", "text/javascript"), ("/page.css", "text/css"))
+SCRIPTS = (("/page.js", "text/javascript"), ("/answer.js", "text/javascript"))
+FILES = (("/", "text/html"), *SCRIPTS, ("/page.css", "text/css"))
 POLICY = {
     "default-src": "'none'", "script-src": "'self'", "style-src": "'self'",
     "connect-src": "'self'", "img-src": "'self'", "base-uri": "'none'", "form-action": "'none'",
@@ -27,7 +28,7 @@ def test_each_file_comes_with_the_policy(live: Live, path: str, kind: str) -> No
     assert len(answer.body) == int(answer.headers["content-length"])
 
 
-def test_there_is_no_fourth_and_they_are_only_read(live: Live) -> None:
+def test_there_are_no_others_and_they_are_only_read(live: Live) -> None:
     assert live.get("/page.map").status == 404
     assert live.get("/page").status == 404
     assert live.post("/", {}).status == 405
@@ -35,15 +36,17 @@ def test_there_is_no_fourth_and_they_are_only_read(live: Live) -> None:
 
 def test_it_names_no_other_server_and_no_path_from_the_root(live: Live) -> None:
     """So that it works as well behind a proxy that serves it under a path."""
-    html, script, style = (live.get(path).body.decode() for path, _ in FILES)
+    html, script, answer, style = (live.get(path).body.decode() for path, _ in FILES)
     assert re.findall(r'(?:src|href)="([^"]*)"', html) == ["page.css", "page.css", "page.js"]
     assert re.findall(r'call\("([^"]*)"', script) == ["v1/models", "v1/chat/completions"]
-    for text in (html, script, style):
-        assert not re.search(r"https?:|//\w+\.\w|url\(|@import|^import ", text, re.MULTILINE)
+    imports = re.findall(r"\bimport\b.*", script + answer)
+    assert [each.rpartition(" from ")[2] for each in imports] == ['"./answer.js";']
+    for text in (html, script, answer, style):
+        assert not re.search(r"https?:|//\w+\.\w|url\(|@import", text)
 
 
 def test_no_text_becomes_html_and_nothing_is_written_in_line(live: Live) -> None:
-    html, script, _ = (live.get(path).body.decode() for path, _ in FILES)
+    html, *scripts = (live.get(path).body.decode() for path, _ in FILES[:-1])
     sinks = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|eval|new Function"
-    assert not re.search(sinks, script)
+    assert not [script for script in scripts if re.search(sinks, script)]
     assert not re.search(r"<style|\sstyle=|\son\w+=|<script(?![^>]*\ssrc=)", html)

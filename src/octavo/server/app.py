@@ -56,9 +56,7 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/v1/cache", cache.show),
     ("GET", "/v1/cache/requests/{id}", cache.show_request),
     ("POST", "/v1/cache/clear", cache.clear),
-    ("GET", "/", page.index),
-    ("GET", "/page.js", page.script),
-    ("GET", "/page.css", page.style),
+    *page.ROUTES,
 )
 
 

@@ -26,6 +26,7 @@ from octavo.protocol.tokens import (
     TOKENIZE_RULES,
 )
 from octavo.protocol.tools.asked import NEEDS_TOOLS
+from octavo.server.page import FILES
 from octavo.server.shapes.chat import (
     CHAT,
     COMPLETIONS,
@@ -221,16 +222,12 @@ DESCRIBED: Mapping[tuple[str, str], Described] = MappingProxyType(
             "Forget all that no running request holds: with an `admin` key, or where there are no "
             "keys from the server's machine", "{blocks}: how many were forgotten",
         ),
-        ("GET", "/"): Described(
-            "Give a page to talk to the model on", "the page", is_public=True,
-            media_type="text/html",
-        ),
-        ("GET", "/page.js"): Described(
-            "Give that page's script", "the script", is_public=True, media_type="text/javascript"
-        ),
-        ("GET", "/page.css"): Described(
-            "Give that page's style", "the style", is_public=True, media_type="text/css"
-        ),
+        **{
+            ("GET", path): Described(
+                file.summary, file.gives, is_public=True, media_type=file.media_type
+            )
+            for path, file in FILES.items()
+        },
     }
 )  # fmt: skip
 

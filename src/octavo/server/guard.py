@@ -17,11 +17,12 @@ from octavo.errors import OctavoError
 from octavo.protocol.common import ApiError
 from octavo.server.auth import ANYBODY, Tenant
 from octavo.server.exchange import Exchange, Receive, Scope, Send, path_of
+from octavo.server.page import FILES
 from octavo.server.service import Service
 
 _HOST = re.compile(r"(?:\[([^\[\]]+)\]|([^:\[\]]+))(?::[0-9]*)?")  # and a port
 _PLAIN_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
-_PUBLIC = frozenset({"/health", "/ready", "/", "/page.js", "/page.css"})
+_PUBLIC = frozenset({"/health", "/ready", *FILES})
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 

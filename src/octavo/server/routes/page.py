@@ -1,4 +1,4 @@
-"""`/`: a page to talk to, in three files that need nothing else.
+"""`/`: a page to talk to, in a few files that need nothing else.
 
 The page is for a person at a browser; it knows the server only by the API that all clients have.
 """
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from octavo.server.exchange import Exchange
 from octavo.server.intake import Handler
+from octavo.server.page import FILES, File
 
 _FOLDER = Path(__file__).parents[1] / "page"
 # Nothing but its own files, and nobody but its own server.
@@ -25,9 +26,10 @@ _HEADERS = {
 }
 
 
-def _file(name: str, media_type: str) -> Handler:
+def _show(file: File) -> Handler:
     async def show(exchange: Exchange) -> None:
-        await exchange.respond_bytes(_read(name), f"{media_type}; charset=utf-8", headers=_HEADERS)
+        kind = f"{file.media_type}; charset=utf-8"
+        await exchange.respond_bytes(_read(file.name), kind, headers=_HEADERS)
 
     return show
 
@@ -37,6 +39,4 @@ def _read(name: str) -> bytes:
     return (_FOLDER / name).read_bytes()
 
 
-index = _file("index.html", "text/html")
-script = _file("page.js", "text/javascript")
-style = _file("page.css", "text/css")
+ROUTES = tuple(("GET", path, _show(file)) for path, file in FILES.items())
