@@ -33,6 +33,7 @@ _DOTS = (
 
 ALLOWED: tuple[Allowed, ...] = (
     Allowed("avx2", "matmul_integer.cpp", "tile<*>", 87, _SIXTEEN),
+    Allowed("avx2", "matmul_unpacked.cpp", "add_tile<*>", 32, _SIXTEEN),
     Allowed("avx2", "matmul_bf16x2.cpp", "tile<*>", 262, _SIXTEEN),
     Allowed("avxvnni", "matmul_integer.cpp", "tile<*>", 55, _SIXTEEN),
     Allowed("avxvnni", "matmul_bf16x2.cpp", "tile<*>", 262, _SIXTEEN),

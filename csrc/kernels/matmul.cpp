@@ -42,11 +42,12 @@ static void run_tile(const Range& range, int32_t panel, int unit, int32_t begin,
 }
 
 #if OCTAVO_UNPACKS
-// Two panels and a few tiles at a time; what was unpacked of the panels stays in L1 for all tiles.
+// A panel or two and a few tiles at a time; what was unpacked of the panels stays in L1 for all
+// tiles.
 static void run_unpacked(const Range& range, int32_t panel, int unit, int32_t tile0,
                          int32_t tile1) {
   Unpacked unpacked;
-  alignas(64) float sums[kUnpackedTiles][2 * kMaxTile * 16];
+  alignas(64) float sums[kUnpackedTiles][kUnpackedPanels * kMaxTile * 16];
   const Weight& w = *range.w;
   const int32_t groups = w.cols / 32, rows = range.acts->rows;
   // The next unit's bytes come into L2 evenly while this one is computed: what asks for all at once
@@ -104,9 +105,9 @@ static void matmul(const Weight* w, int32_t panel0, int32_t panel1, const Acts* 
   const Range range{w, a, epilogue, out, out_stride, panel0, act_row, length};
 #if OCTAVO_UNPACKS
   if (a->kind == A32 && unpacks(w->format, tile1 - tile0)) {
-    for (int32_t panel = panel0; panel < panel1; panel += 2)
+    for (int32_t panel = panel0; panel < panel1; panel += kUnpackedPanels)
       for (int32_t tile = tile0; tile < tile1; tile += kUnpackedTiles)
-        run_unpacked(range, panel, panel1 - panel < 2 ? 1 : 2, tile,
+        run_unpacked(range, panel, panel1 - panel < kUnpackedPanels ? 1 : kUnpackedPanels, tile,
                      tile1 - tile < kUnpackedTiles ? tile1 : tile + kUnpackedTiles);
     return;
   }

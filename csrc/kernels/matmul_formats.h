@@ -13,12 +13,26 @@ namespace octavo::OCTAVO_ISA {
 // namespace.
 #define OCTAVO_MEMBER __attribute__((always_inline)) static inline
 
-// zero_shift: the weights' zero point is 1 << zero_shift (0: none). bits: of a weight as it meets
-// the activations.
+// kZero: the weights' zero point is 1 << kZero (0: none). kWeightBits: of a weight as it meets the
+// activations.
 template <int kZero, int kWeightBits, bool kHasMin>
 struct Has {
   static constexpr int kZeroShift = kZero, kBits = kWeightBits;
   static constexpr bool kMin = kHasMin;
+  static constexpr bool kSigned = kSignedDots && kBits == 8;
+
+  // How many steps of int16 pair sums cannot overflow; 0: whole dots at once, which where they are
+  // three instructions of vectors are cheaper than pairs of two steps.
+  static constexpr int kMore = kBits > 4 ? kBits - 4 : 0;
+  static constexpr bool kPairs = kPairSums && kMore < (kSignedDots ? 2 : 4);
+  static constexpr int kPairSteps = kPairs ? 8 >> kMore : 0;
+
+  OCTAVO_MEMBER i32x16 dot(i32x16 acc, i32x16 w, i32x16 a) {
+    if constexpr (kPairSteps != 0) return add_pairs(acc, w, a);
+    if constexpr (kSigned) return dot_s8s8(acc, w, a);
+    if constexpr (kMore == 4) return dot_u8s8(acc, w, a);
+    return dot_u7s8(acc, w, a);
+  }
 };
 template <int32_t kFormat> struct Traits;
 template <> struct Traits<W8> : Has<7, 8, false> {};
@@ -40,7 +54,7 @@ struct Group : Traits<kFormat> {
   static constexpr const SupertileLayout& kLayout = kSupertiles[kFormat];
   static constexpr bool kSuperblock = kLayout.d != 0;  // scales are d times small integers
   static constexpr bool kHalves = scales_of_halves(kFormat);
-  static constexpr bool kSigned = kSignedDots && Traits<kFormat>::kBits == 8;
+  static constexpr bool kPaired = kLayout.group_quants == 256;  // a byte has two steps' weights
 
   // The 64 unsigned weights (16 rows x 4 k) of step j.
   OCTAVO_MEMBER i32x16 step(const uint8_t* p, int g, int j) {
@@ -61,7 +75,7 @@ struct Group : Traits<kFormat> {
   // The same as they meet the activations: less their zero point where kSigned.
   OCTAVO_MEMBER i32x16 dot_step(const uint8_t* p, int g, int j) {
     const i32x16 w = step(p, g, j);
-    return kSigned ? less_128(w) : w;
+    return Group::kSigned ? less_128(w) : w;
   }
 
   // What a shift brings over from a neighbouring byte is masked off, here and below.
@@ -126,17 +140,6 @@ struct Group : Traits<kFormat> {
     if constexpr (!kSuperblock) return load_f16(p + kLayout.min + g * 32);
     return mul(sub(zero_f(), load_f16(p + kLayout.dmin)),
                to_float(load_u8(p + kLayout.min + g * 16)));
-  }
-
-  // How many steps of int16 pair sums cannot overflow; 0: whole dots at once.
-  static constexpr int kMore = Traits<kFormat>::kBits > 4 ? Traits<kFormat>::kBits - 4 : 0;
-  static constexpr int kPairSteps = !kPairSums || kMore == 4 ? 0 : 8 >> kMore;
-
-  OCTAVO_MEMBER i32x16 dot(i32x16 acc, i32x16 w, i32x16 a) {
-    if constexpr (kPairSteps != 0) return add_pairs(acc, w, a);
-    if constexpr (kSigned) return dot_s8s8(acc, w, a);
-    if constexpr (kMore == 4) return dot_u8s8(acc, w, a);
-    return dot_u7s8(acc, w, a);
   }
 };
 

@@ -1,9 +1,10 @@
-// matmul_kinds.h: the few kinds that every integer format becomes one of when its panels are
-// unpacked.
+// matmul_kinds.h: what an integer format becomes when its panels are unpacked: bytes and float32
+// scales.
 //
-// A group of 32 k of an unpacked panel: q u8[8 steps][16 rows][4 k], of zero point 128 or none;
-// scale f32[16], or one for each half; in kinds with a min, min f32[16] (of W2K: what is taken off
-// each half).
+// A group of 32 k of an unpacked panel: q u8[8 steps][16 rows][4 k]; scale f32[16], or one for each
+// half; in kinds with a min, min f32[16] (of W2K: what is taken off each half). Where a whole dot
+// is an instruction all formats become one of a few kinds, of zero point 128 or none; where narrow
+// weights have cheaper dots, each keeps its bits and zero point.
 #pragma once
 #include "kernels/matmul_formats.h"
 
@@ -11,16 +12,18 @@ namespace octavo::OCTAVO_ISA {
 
 constexpr int kQuantBytes = 512;  // of a group
 
-template <bool kHasHalves, bool kHasMin, bool kHasZero>
-struct Kind {
-  static constexpr bool kHalves = kHasHalves, kMin = kHasMin, kZero = kHasZero;
+template <bool kHasHalves, int kZeroPoint, int kWeightBits, bool kHasMin>
+struct Kind : Has<kZeroPoint, kWeightBits, kHasMin> {
+  using Has<kZeroPoint, kWeightBits, kHasMin>::kMin;
+  static constexpr bool kHalves = kHasHalves, kZero = kZeroPoint != 0;
+  static constexpr bool kPaired = false;
   static constexpr int kScales = kHalves ? 2 : 1;  // of a group
   static constexpr int kBytes = kQuantBytes + kScales * (kMin ? 2 : 1) * 64;
 
-  // A step of group g of a supertile; no byte exceeds 255.
+  // A step of group g of a supertile of format G; no byte exceeds 255.
   template <class G> OCTAVO_MEMBER i32x16 step(const uint8_t* p, int g, int j) {
-    constexpr int kRaise = kZero ? 128 - (1 << G::kZeroShift) : 0;
-    return add_i(G::step(p, g, j), set1_i(kRaise * 0x01010101));
+    constexpr int kRaise = kZero ? (1 << kZeroPoint) - (1 << G::kZeroShift) : 0;
+    return add_i(G::dot_step(p, g, j), set1_i(kRaise * 0x01010101));
   }
 
   template <class G> OCTAVO_MEMBER void unpack_scales(const uint8_t* p, int g, float* scales) {
@@ -35,8 +38,21 @@ struct Kind {
       if constexpr (kMin) store_f(mins, G::min(p, g));
     }
   }
+
+  // Of the one group at p, as matmul_formats.h has them of its formats.
+  OCTAVO_MEMBER i32x16 dot_step(const uint8_t* p, int, int j) { return load_i(p + j * 64); }
+  OCTAVO_MEMBER f32x16 scale(const uint8_t* p, int) { return scales(p, 0); }
+  OCTAVO_MEMBER f32x16 min(const uint8_t* p, int) { return scales(p, 1); }
+  OCTAVO_MEMBER f32x16 half_scale(const uint8_t* p, int half) { return scales(p, half); }
+  OCTAVO_MEMBER f32x16 half_less(const uint8_t* p, int half) { return scales(p, 2 + half); }
+  OCTAVO_MEMBER f32x16 scales(const uint8_t* p, int i) {
+    return load_f((const float*)(p + kQuantBytes) + i * 16);
+  }
 };
-template <int32_t kFormat>
-using KindOf = Kind<Group<kFormat>::kHalves, Group<kFormat>::kMin, Group<kFormat>::kZeroShift != 0>;
+
+template <class G>
+using UnpackedKind = Kind<G::kHalves, kPairSums || G::kZeroShift == 0 ? G::kZeroShift : 7,
+                          kPairSums ? G::kBits : 8, G::kMin>;
+template <int32_t kFormat> using KindOf = UnpackedKind<Group<kFormat>>;
 
 }  // namespace octavo::OCTAVO_ISA

@@ -42,12 +42,13 @@ constexpr int most_tokens(int32_t format) {
 // How ABF16X2 rows are written: as two bf16 terms, or as the float itself.
 constexpr bool kBf16Dots = OCTAVO_BF16_DOTS;
 
-// Whether panels that many tiles meet are unpacked once for all of them. Below avx512 the dots
-// themselves are what the ports are busy with, and those of 4 bits cost less than those of 8.
-#define OCTAVO_UNPACKS (OCTAVO_LEVEL >= OCTAVO_LEVEL_avx512)
+// Whether panels that many tiles meet are unpacked once for all of them.
+#define OCTAVO_UNPACKS (OCTAVO_LEVEL >= OCTAVO_LEVEL_avx512 || OCTAVO_LEVEL == OCTAVO_LEVEL_avx2)
+constexpr int kUnpackedPanels = OCTAVO_LEVEL >= OCTAVO_LEVEL_avx512 ? 2 : 1;  // at most, at once
+constexpr int32_t kUnpackTiles = 4;                                           // from so many on
+
 // Where dots of bf16 are an instruction worth having (AMD), a load, a shift and a mask have ports
 // of their own and cost nothing beside the dots: only formats of more parts gain.
-constexpr int32_t kUnpackTiles = 4;  // from so many on
 constexpr bool unpacks(int32_t format, int32_t tiles) {
   const SupertileLayout& layout = kSupertiles[format];
   const bool simple = layout.high == 0 && layout.group_quants >= 256;
@@ -59,19 +60,19 @@ TileFn integer_tile(int32_t format, int unit, int tokens, int size);
 TileFn bf16x2_tile(int32_t format, int tokens);  // one panel
 TileFn float_tile(int32_t format, int unit, int tokens);
 
-// matmul_unpacked.cpp: 32 k of the panels [panel, panel + unit), unit 1 or 2, as bytes and float32
-// scales in L1, and a tile of rows times these.
+// matmul_unpacked.cpp: 32 k of the panels [panel, panel + unit), at most kUnpackedPanels, as bytes
+// and float32 scales in L1, and a tile of rows times these.
 constexpr int32_t kUnpackedGroups = 24;  // whole supertiles
 struct Unpacked {
-  alignas(64) uint8_t bytes[2 * kUnpackedGroups * 768];
+  alignas(64) uint8_t bytes[kUnpackedPanels * kUnpackedGroups * 768];
 };
 void unpack(const Weight* w, int32_t panel, int unit, int32_t group0, int32_t group1,
             Unpacked* out);
 // sums[(r*M + m)*16 + row] += the product of these groups; `acts` are those of group0, of a whole
-// tile of M = 3..6 rows. first: sums begin at 0. With each group `lines` of 64 bytes come
-// into L2, from `ahead` on.
+// tile of M = 3..6 rows, one panel where kMaxTokens is less. first: sums begin at 0. With each
+// group `lines` of 64 bytes come into L2, from `ahead` on.
 void add_unpacked(const Unpacked* panels, int32_t format, int unit, int32_t groups,
-                  const int32_t* acts, int tokens, bool first, const uint8_t* ahead, int lines,
+                  const int32_t* acts, int size, bool first, const uint8_t* ahead, int lines,
                   float* sums);
 
 void quantize(const float* x, const Acts* acts, int32_t row, int32_t k0, int32_t k1);

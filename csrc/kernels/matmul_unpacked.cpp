@@ -2,10 +2,9 @@
 // int8 activations: the sums of matmul_integer.cpp, bit for bit.
 //
 // Panels that several tiles of rows meet are unpacked once for all of them: a port that shifts,
-// masks or widens does no dot meanwhile (Intel has two for all of it), and every format becomes one
-// of the kinds of matmul_kinds.h.
+// masks or widens does no dot meanwhile (Intel has two for all of it).
+#include "kernels/matmul_group.h"
 #include "kernels/matmul_kinds.h"
-#include "kernels/matmul_sums.h"
 
 #if OCTAVO_UNPACKS
 
@@ -24,53 +23,17 @@ static void unpack_panel(const uint8_t* p, int32_t group0, int32_t group1, uint8
   }
 }
 
-template <int R, int M, class K, Part kPart>
-OCTAVO_INLINE void add_part(const uint8_t* p, int64_t panel_stride, const int32_t* a,
-                            f32x16 (&acc)[R][M]) {
-  constexpr int kFirst = kPart == kHighHalf ? 4 : 0, kEnd = kPart == kLowHalf ? 4 : 8;
-  i32x16 dot[R][M];
-#pragma GCC unroll 8
-  for (int m = 0; m < M; ++m) {
-    const i32x16 start = K::kZero ? start_of_128(kPart, a, M, m) : zero_i();
-#pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) dot[r][m] = start;
-  }
-#pragma GCC unroll 8
-  for (int j = kFirst; j < kEnd; ++j) {
-    i32x16 w[R];
-#pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) w[r] = load_i(p + r * panel_stride + j * 64);
-#pragma GCC unroll 8
-    for (int m = 0; m < M; ++m) {
-      const i32x16 x = set1_i(a[j * M + m]);
-#pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) dot[r][m] = dot_u8s8(dot[r][m], w[r], x);
-    }
-  }
-  const uint8_t* scales = p + kQuantBytes + (kPart == kHighHalf ? 64 : 0);
-  f32x16 ws[R];
-#pragma GCC unroll 8
-  for (int r = 0; r < R; ++r) ws[r] = load_f((const float*)(scales + r * panel_stride));
-  add_scaled<R, M>(dot, ws, a, M, acc);
-  if constexpr (K::kMin) {
-#pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) {
-      const f32x16 min = load_f((const float*)(scales + r * panel_stride + K::kScales * 64));
-#pragma GCC unroll 8
-      for (int m = 0; m < M; ++m) acc[r][m] = fma(min, am_of(kPart, a, M, m), acc[r][m]);
-    }
-  }
-}
-
 // Loads stay on their side: those of a second half would come while the first needs every register.
 OCTAVO_INLINE void keep_order() { __asm__ volatile("" ::: "memory"); }
 
-// Panels are kUnpackedGroups apart, whatever their number of groups.
-template <int R, int M, class K>
+// Panels are kUnpackedGroups apart, whatever their number of groups. kStride: of the tile that the
+// M rows are of, 0 where only the caller knows it.
+template <int R, int M, class K, int kStride>
 __attribute__((noinline)) static void add_tile(const uint8_t* p, int32_t groups, const int32_t* a,
-                                               bool first, const uint8_t* ahead, int lines,
-                                               float* sums) {
+                                               int64_t stride, bool first, const uint8_t* ahead,
+                                               int lines, float* sums) {
   constexpr int64_t kPanel = kUnpackedGroups * K::kBytes;
+  if (kStride != 0) stride = kStride;  // offsets become constants
   f32x16 acc[R][M];
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
@@ -78,15 +41,15 @@ __attribute__((noinline)) static void add_tile(const uint8_t* p, int32_t groups,
     for (int m = 0; m < M; ++m) acc[r][m] = first ? zero_f() : load_f(sums + (r * M + m) * 16);
   }
 #pragma GCC unroll 1
-  for (int32_t g = 0; g < groups; ++g, p += K::kBytes, a += kGroupRows * M) {
+  for (int32_t g = 0; g < groups; ++g, p += K::kBytes, a += kGroupRows * stride) {
 #pragma GCC unroll 1
     for (int i = 0; i < lines; ++i, ahead += 64) __builtin_prefetch(ahead, 0, 2);
     if constexpr (K::kHalves) {
-      add_part<R, M, K, kLowHalf>(p, kPanel, a, acc);
+      add_half<R, M, K, kLowHalf>(p, kPanel, 0, a, stride, acc);
       keep_order();
-      add_part<R, M, K, kHighHalf>(p, kPanel, a, acc);
+      add_half<R, M, K, kHighHalf>(p, kPanel, 0, a, stride, acc);
     } else {
-      add_part<R, M, K, kWhole>(p, kPanel, a, acc);
+      add_group<R, M, K>(p, kPanel, 0, a, stride, acc);
     }
   }
 #pragma GCC unroll 8
@@ -96,18 +59,36 @@ __attribute__((noinline)) static void add_tile(const uint8_t* p, int32_t groups,
   }
 }
 
+using AddTile = void (*)(const uint8_t* p, int32_t groups, const int32_t* a, int64_t stride,
+                         bool first, const uint8_t* ahead, int lines, float* sums);
+
+template <class K, int M> static AddTile pick_unit(int unit, int size) {
+  if constexpr (kUnpackedPanels == 2)
+    return unit == 2 ? add_tile<2, M, K, M> : add_tile<1, M, K, M>;
+  if constexpr (M == kMaxTokens)
+    if (size == kMaxTile) return add_tile<1, M, K, kMaxTile>;
+  return add_tile<1, M, K, 0>;
+}
+
+template <class K> static AddTile pick_tokens(int unit, int tokens, int size) {
+  if constexpr (kMaxTokens >= 6) {
+    if (tokens == 6) return pick_unit<K, 6>(unit, size);
+    if (tokens == 5) return pick_unit<K, 5>(unit, size);
+    if (tokens == 4) return pick_unit<K, 4>(unit, size);
+  } else {
+    if (tokens == 2) return pick_unit<K, 2>(unit, size);
+  }
+  return pick_unit<K, 3>(unit, size);
+}
+
 struct Functions {  // of a format
   int64_t group_bytes;
   void (*unpack)(const uint8_t* p, int32_t group0, int32_t group1, uint8_t* out);
-  void (*add[2][4])(const uint8_t* p, int32_t groups, const int32_t* a, bool first,
-                    const uint8_t* ahead, int lines, float* sums);  // [unit - 1][tokens - 3]
+  AddTile (*pick)(int unit, int tokens, int size);
 };
 template <int32_t kFormat> static constexpr Functions functions_of() {
   using K = KindOf<kFormat>;
-  return {K::kBytes,
-          unpack_panel<kFormat>,
-          {{add_tile<1, 3, K>, add_tile<1, 4, K>, add_tile<1, 5, K>, add_tile<1, 6, K>},
-           {add_tile<2, 3, K>, add_tile<2, 4, K>, add_tile<2, 5, K>, add_tile<2, 6, K>}}};
+  return {K::kBytes, unpack_panel<kFormat>, pick_tokens<K>};
 }
 static constexpr Functions kFunctions[] = {
     // indexed by WeightFormat
@@ -125,10 +106,16 @@ void unpack(const Weight* w, int32_t panel, int unit, int32_t group0, int32_t gr
 }
 
 void add_unpacked(const Unpacked* panels, int32_t format, int unit, int32_t groups,
-                  const int32_t* acts, int tokens, bool first, const uint8_t* ahead, int lines,
+                  const int32_t* acts, int size, bool first, const uint8_t* ahead, int lines,
                   float* sums) {
-  kFunctions[format].add[unit - 1][tokens - 3](panels->bytes, groups, acts, first, ahead, lines,
-                                               sums);
+  for (int row = 0; row < size;) {
+    const int parts = (size - row + kMaxTokens - 1) / kMaxTokens,
+              tokens = (size - row + parts - 1) / parts;
+    kFunctions[format].pick(unit, tokens, size)(panels->bytes, groups, acts + row, size, first,
+                                                ahead, lines, sums + row * 16);
+    lines = 0;  // once is enough
+    row += tokens;
+  }
 }
 
 }  // namespace octavo::OCTAVO_ISA
