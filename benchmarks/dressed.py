@@ -21,8 +21,8 @@ from octavo import LLM
 from octavo.batch import FloatArray
 from octavo.environment import find_home
 from octavo.weights import library
-from octavo.weights.gguf_model import reference_weights
 from octavo.weights.model_header import read_header
+from octavo.weights.model_weights import reference_weights
 from tests.weights.hf.written import (
     config_json,
     their_name,

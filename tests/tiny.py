@@ -20,7 +20,7 @@ from octavo.program.program import Program
 from octavo.weights.dequantize import dequantize
 from octavo.weights.file_table import FileTable
 from octavo.weights.ggml_type import GGMLType
-from octavo.weights.gguf_model import ModelWeights
+from octavo.weights.model_weights import ModelWeights
 from tests.kernels.gguf_blocks import HALFS_AT, OWN_FORMAT, random_blocks
 
 AnyRunner = TypeVar("AnyRunner", bound=Runner)

@@ -30,8 +30,8 @@ from octavo.sampling_params import Sampling
 from octavo.tokenizer import Tokenizer
 from octavo.weights import kv_verdicts, library
 from octavo.weights.fingerprint import fingerprint, known_fingerprint
-from octavo.weights.gguf_model import ModelWeights, load_weights, open_tables
 from octavo.weights.model_header import ModelHeader, read_header
+from octavo.weights.model_weights import ModelWeights, load_weights, open_tables
 from octavo.weights.pack_cache import PackFile
 from octavo.weights.packed_formats import packed_bytes, packed_formats
 

@@ -15,8 +15,8 @@ from octavo.convert.convert import convert
 from octavo.convert.kv_heads import with_kv_heads
 from octavo.errors import ModelError, UnsupportedModelError, UsageError
 from octavo.serving.llm import LLM
-from octavo.weights.gguf_model import reference_weights
 from octavo.weights.model_header import read_header
+from octavo.weights.model_weights import reference_weights
 from tests.cli.tiny_model import TEMPLATE, write_tiny_model
 from tests.families.directories import golden_of, write_directory
 from tests.weights.gguf_in_parts import write_parts

@@ -19,7 +19,7 @@ from octavo.request import RequestOptions
 from octavo.sampling_params import SamplingParams
 from octavo.verification import Subject
 from octavo.verification.recorder import RecordingRunner
-from octavo.weights.gguf_model import load_weights
+from octavo.weights.model_weights import load_weights
 from tests.engine.tiny_engine import engine_over
 from tests.exactness.alone import Alone, beams, compare
 

@@ -20,7 +20,7 @@ from octavo.kernels import native
 from octavo.model.config import ModelConfig, all_but_every
 from octavo.model.registry import build_program
 from octavo.weights.ggml_type import GGMLType
-from octavo.weights.gguf_model import ModelWeights
+from octavo.weights.model_weights import ModelWeights
 from tests.tiny import TinyModel
 
 _GEMMA3 = ModelConfig(

@@ -7,8 +7,8 @@ from typing import Any
 
 from octavo.batch import FloatArray
 from octavo.kernels import native
-from octavo.weights.gguf_model import load_weights, reference_weights
 from octavo.weights.model_header import read_header
+from octavo.weights.model_weights import load_weights, reference_weights
 from tests.families.directories import config_of, golden_of
 from tests.families.drawn import TOKENS, checkpoint
 from tests.tiny import TinyModel, all_logits, make_runner

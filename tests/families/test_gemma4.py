@@ -21,8 +21,8 @@ from octavo.kernels import KV_FORMATS
 from octavo.program.kv_bytes import PageFormats, kv_bytes_per_token
 from octavo.program.ops import Attend, StoreKV
 from octavo.weights.ggml_type import GGMLType
-from octavo.weights.gguf_model import load_weights, open_tables
 from octavo.weights.model_header import read_header
+from octavo.weights.model_weights import load_weights, open_tables
 from octavo.weights.pack_cache import kept_packs
 from octavo.weights.packed_formats import packed_bytes
 from tests.families.directories import config_of

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from octavo import LLM, SamplingParams
 from octavo.batch import FloatArray
 from octavo.model.registry import build_program
-from octavo.weights.gguf_model import reference_weights
 from octavo.weights.model_header import read_header
+from octavo.weights.model_weights import reference_weights
 from tests.parity import paths
 
 _GOLDEN = json.loads(Path(__file__).with_name("smollm2.json").read_text(encoding="ascii"))

@@ -22,8 +22,8 @@ from octavo.environment import home
 from octavo.model.registry import build_program
 from octavo.tokenizer import Tokenizer
 from octavo.weights import library
-from octavo.weights.gguf_model import reference_weights
 from octavo.weights.model_header import read_header
+from octavo.weights.model_weights import reference_weights
 from tests.parity import hf_llama
 
 _FILE = Path(__file__).parents[1] / "golden" / "smollm2.json"

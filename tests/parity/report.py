@@ -18,8 +18,8 @@ from octavo.environment import home
 from octavo.kernels import default_isa
 from octavo.model.registry import build_program
 from octavo.weights import library
-from octavo.weights.gguf_model import reference_weights
 from octavo.weights.model_header import read_header
+from octavo.weights.model_weights import reference_weights
 from tests.parity import hf_gemma3, hf_llama, paths
 from tests.parity.figures import Figures, compare, join
 

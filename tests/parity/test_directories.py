@@ -14,8 +14,8 @@ import pytest
 
 from octavo.kernels import native
 from octavo.model.config import ModelConfig
-from octavo.weights.gguf_model import load_weights, reference_weights
 from octavo.weights.model_header import read_header
+from octavo.weights.model_weights import load_weights, reference_weights
 from tests.families.checkpoints import CONFIGS, weights
 from tests.families.drawn import TOKENS
 from tests.tiny import TINY, TinyModel, all_logits, make_runner

@@ -16,8 +16,8 @@ pytest.importorskip("transformers", reason="parity needs transformers: pip insta
 from octavo.batch import FloatArray
 from octavo.model.registry import build_program
 from octavo.tokenizer import Tokenizer
-from octavo.weights.gguf_model import reference_weights
 from octavo.weights.model_header import ModelHeader, read_header
+from octavo.weights.model_weights import reference_weights
 from tests.parity import hf_gemma3, hf_llama, paths
 from tests.parity.figures import compare
 

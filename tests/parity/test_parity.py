@@ -20,8 +20,8 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 from octavo.model.registry import build_program
-from octavo.weights.gguf_model import reference_weights
 from octavo.weights.model_header import read_header
+from octavo.weights.model_weights import reference_weights
 from tests.parity import hf_llama, paths
 from tests.parity.figures import compare
 

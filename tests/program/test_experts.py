@@ -19,7 +19,7 @@ from octavo.program.kv_bytes import PageFormats
 from octavo.program.ops import Experts, GateKind, KVSpec, Route, RouteScore, WeightSpec
 from octavo.program.program import Program
 from octavo.weights.ggml_type import GGMLType
-from octavo.weights.gguf_model import ModelWeights
+from octavo.weights.model_weights import ModelWeights
 from tests.kernels.gguf_blocks import OWN_FORMAT
 from tests.program.one_sequence import check_near, reference_logits, tokens_of
 from tests.program.parts import make_parts

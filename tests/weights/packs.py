@@ -8,8 +8,8 @@ from pathlib import Path
 
 from octavo.config import PackedWeights
 from octavo.kernels import native
-from octavo.weights.gguf_model import ModelWeights, load_weights
 from octavo.weights.model_header import ModelHeader
+from octavo.weights.model_weights import ModelWeights, load_weights
 from octavo.weights.pack_cache import PackFile
 from octavo.weights.packed_formats import packed_formats
 

@@ -13,8 +13,8 @@ import pytest
 
 from octavo.errors import ModelFormatError, ModelNotFoundError
 from octavo.kernels import native
-from octavo.weights.gguf_model import ModelWeights, load_weights
 from octavo.weights.model_header import ModelHeader
+from octavo.weights.model_weights import ModelWeights, load_weights
 from octavo.weights.packed_file import (
     Entry,
     check,

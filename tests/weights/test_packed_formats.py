@@ -17,8 +17,8 @@ from octavo.errors import ModelFormatError, UsageError
 from octavo.kernels import native
 from octavo.model.registry import build_program
 from octavo.weights.ggml_type import GGMLType
-from octavo.weights.gguf_model import load_weights, reference_weights
 from octavo.weights.model_header import ModelHeader, read_header
+from octavo.weights.model_weights import load_weights, reference_weights
 from octavo.weights.packed_formats import choices, packed_bytes, packed_formats
 from tests.families.checkpoints import weights
 from tests.tiny import TINY
@@ -95,7 +95,7 @@ _PEAK = """
 import sys
 from pathlib import Path
 from octavo.kernels import native
-from octavo.weights.gguf_model import load_weights
+from octavo.weights.model_weights import load_weights
 from octavo.weights.model_header import read_header
 
 def kib(field):

@@ -17,8 +17,8 @@ from octavo.engine.runner import Runner, blocks_bytes
 from octavo.kernels import native, thread_pool
 from octavo.program.program import Program
 from octavo.tokenizer import Tokenizer
-from octavo.weights.gguf_model import ModelWeights, load_weights
 from octavo.weights.model_header import ModelHeader
+from octavo.weights.model_weights import ModelWeights, load_weights
 
 MAX_ROWS = 256  # of a step
 

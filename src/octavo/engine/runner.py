@@ -26,7 +26,7 @@ from octavo.program.kv_bytes import PageFormats
 from octavo.program.ops import Attend
 from octavo.program.program import Program
 from octavo.program.rope import CosSinRows, CosSinTables
-from octavo.weights.gguf_model import ModelWeights
+from octavo.weights.model_weights import ModelWeights
 
 _MAP_NORESERVE = 0x4000  # Linux, all architectures that Octavo runs on; not in the mmap module
 

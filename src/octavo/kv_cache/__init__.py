@@ -1,1 +1,1 @@
-"""The paged KV cache: which blocks there are, who holds them, and the memory behind them."""
+"""The bookkeeping of the paged KV cache: which blocks there are, who holds and who finds them."""

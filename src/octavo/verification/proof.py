@@ -19,7 +19,7 @@ from octavo.verification.reference import Comparison, Difference, Reference
 from octavo.verification.report import Report, ScenarioResult
 from octavo.verification.scenarios import MAX_ROWS, Claim, Claims, Stage, scenarios
 from octavo.verification.trial import Answers, Case, Findings, Subject, Trial
-from octavo.weights.gguf_model import load_weights
+from octavo.weights.model_weights import load_weights
 
 LONGEST = 384  # tokens of a sequence: attention's second chunk begins at 256
 SHORTEST = 128

@@ -20,7 +20,7 @@ from octavo.engine.step import StepPlan
 from octavo.kernels import native
 from octavo.kv_cache.cache import Transfer
 from octavo.program.program import Program
-from octavo.weights.gguf_model import ModelWeights
+from octavo.weights.model_weights import ModelWeights
 
 
 class Tamper:

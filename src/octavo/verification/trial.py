@@ -22,7 +22,7 @@ from octavo.request import RequestOptions
 from octavo.sampling_params import SamplingParams
 from octavo.verification.recorder import RecordingRunner, Tamper
 from octavo.verification.reference import Comparison, Prefix
-from octavo.weights.gguf_model import ModelWeights
+from octavo.weights.model_weights import ModelWeights
 
 Answers = tuple[tuple[int, ...], ...]
 _MOST_STEPS = 20_000  # of one run; an engine that goes round in circles is a finding too

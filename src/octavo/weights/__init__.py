@@ -1,1 +1,1 @@
-"""Weights: model files on disk, their formats and where they are; no kernel layouts."""
+"""Weights: model files, where they are and what they say, and what kernels get of them."""

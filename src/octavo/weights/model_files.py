@@ -1,7 +1,7 @@
 """What a kind of model file must tell: GGUF files and Hugging Face directories have this in common.
 
-Comes in: nothing; these are the faces that `model_header` and `gguf_model` talk to. Knows no
-format.
+Comes in: nothing; these are the protocols that `model_header` and `model_weights` read either kind
+through. Knows no format.
 """
 
 from __future__ import annotations

@@ -28,8 +28,8 @@ from octavo.atomic_file import writing_whole
 from octavo.errors import ModelFormatError, ModelNotFoundError
 from octavo.program.ops import WeightSpec
 from octavo.weights.file_table import in_memory
-from octavo.weights.gguf_model import ModelWeights
 from octavo.weights.model_header import ModelHeader
+from octavo.weights.model_weights import ModelWeights
 from octavo.weights.packed_file import (
     Entry,
     check,

@@ -29,9 +29,9 @@ from octavo.batch import FloatArray
 from octavo.errors import ModelFormatError
 from octavo.kernels import native
 from octavo.program.ops import WeightSpec
-from octavo.weights.gguf_model import ModelWeights
 from octavo.weights.huge_pages import HUGE, populated
 from octavo.weights.mapped_file import MappedFile
+from octavo.weights.model_weights import ModelWeights
 
 _HEAD, _END = struct.Struct("<16sII32s"), struct.Struct("<16s32s")
 _MAGIC, _END_MAGIC = b"octavo packed\r\n\0", b"end of packed\r\n\0"

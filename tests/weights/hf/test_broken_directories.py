@@ -17,12 +17,12 @@ from octavo import LLM
 from octavo.errors import ModelError
 from octavo.model.registry import build_program
 from octavo.tokenizer import Tokenizer
-from octavo.weights.gguf_model import reference_weights
 from octavo.weights.hf.config import model_config
 from octavo.weights.hf.directory import open_directory
 from octavo.weights.hf.families import FAMILIES
 from octavo.weights.hf.json_fields import Fields
 from octavo.weights.model_header import read_header
+from octavo.weights.model_weights import reference_weights
 from tests.families.directories import VARIANTS, config_of
 from tests.weights.hf.written import changed, safetensors_bytes, write_json, write_model
 

@@ -16,8 +16,8 @@ from octavo.kernels import native
 from octavo.model.config import ModelConfig
 from octavo.sampling_params import Sampling
 from octavo.weights.fingerprint import fingerprint
-from octavo.weights.gguf_model import ModelWeights, load_weights, reference_weights
 from octavo.weights.model_header import read_header
+from octavo.weights.model_weights import ModelWeights, load_weights, reference_weights
 from tests.cli.tiny_model import TEMPLATE
 from tests.families.checkpoints import CONFIGS, model, weights
 from tests.families.drawn import TOKENS

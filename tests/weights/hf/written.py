@@ -17,8 +17,8 @@ import numpy as np
 from octavo.batch import FloatArray
 from octavo.model.config import ModelConfig
 from octavo.tokenizer.spec import TokenizerSpec, TokenType
-from octavo.weights.gguf_model import reference_weights
 from octavo.weights.model_header import read_header
+from octavo.weights.model_weights import reference_weights
 
 Dtype = Literal["F32", "BF16", "F16"]
 _LAYER = {

@@ -16,9 +16,9 @@ from octavo.kernels import native
 from octavo.model.registry import build_program
 from octavo.program.ops import WeightSpec
 from octavo.weights.gguf import GGUFFile
-from octavo.weights.gguf_model import load_weights, reference_weights
 from octavo.weights.gguf_model_file import GGUFModelFile
 from octavo.weights.model_header import ModelHeader
+from octavo.weights.model_weights import load_weights, reference_weights
 from octavo.weights.weight_view import WeightView
 from tests.cli.tiny_model import write_tiny_model
 
