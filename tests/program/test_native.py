@@ -38,8 +38,8 @@ SHAPES = {
     "half rope": replace(TINY, rope_style="half"),
     "part rope": replace(TINY, rotary_dim=16),
     "no bias": replace(TINY, qkv_bias=False),
-    "no rope": replace(TINY, unturned=(True, True)),
-    "rope in the first layer": replace(TINY, unturned=(False, True), qk_norm=True),
+    "no rope": replace(TINY, without_rope=(True, True)),
+    "rope in the first layer": replace(TINY, without_rope=(False, True), qk_norm=True),
     "head of 80": replace(TINY, head_dim=80, heads=2, kv_heads=2, rotary_dim=80),
 }
 

@@ -171,7 +171,7 @@ def test_windows_of_olmo_3_leave_every_fourth_layer_and_turn_unscaled() -> None:
 
 def test_every_fourth_layer_of_smollm3_is_not_turned_which_no_key_says() -> None:
     found = read(arch="smollm3", block_count=9)
-    assert found.unturned == ((False,) * 3 + (True,)) * 2 + (False,)
+    assert found.without_rope == ((False,) * 3 + (True,)) * 2 + (False,)
     assert found.assumed == ("no_rope_layer_interval 4",)
     assert found.rope_style == "interleaved"
 

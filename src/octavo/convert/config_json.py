@@ -77,8 +77,8 @@ def config_json(config: ModelConfig) -> dict[str, Any]:
         family.activation: family.activations[0],
         **_biases(config, family), **_windows(config, family), **_scales(config, family),
     }  # fmt: skip
-    if family.has_unturned:
-        found["no_rope_layers"] = [int(config.is_turned(i)) for i in range(config.num_layers)]
+    if family.some_without_rope:
+        found["no_rope_layers"] = [int(config.has_rope(i)) for i in range(config.num_layers)]
     _check_reads(found, config, name)
     return found
 

@@ -49,7 +49,7 @@ class ModelConfig:
     output_bias: bool = False  # of attention
     ffn_bias: bool = False
     padding: int = 0  # rows of the vocabulary, the last ones, that are no tokens
-    rope_factors: tuple[float, ...] = ()  # divide the frequencies (inf: it does not turn); (): none
+    rope_factors: tuple[float, ...] = ()  # divide the frequencies (inf: not rotated); (): none
     rope_amplitude: float = 1.0  # multiplies cos and sin (YaRN, LongRoPE)
     long_rope_factors: tuple[float, ...] = ()  # instead, in contexts longer than the original one
     original_context: int = 0  # of models that have those
@@ -57,10 +57,10 @@ class ModelConfig:
     rope_scale: float = 1.0  # divides positions (linear scaling)
     window: int = 0  # tokens that a row of a windowed layer sees; 0: there is no such layer
     windowed: tuple[bool, ...] = ()  # by layer, which have the window; (): none
-    unturned: tuple[bool, ...] = ()  # by layer, which have no rotary embedding; (): none
+    without_rope: tuple[bool, ...] = ()  # by layer, which have no rotary embedding; (): none
     parallel_norms: int = 0  # attention and MLP read the same rows, by so many norms; 0: in turn
     activation: ActivationKind = "silu"  # of MLPs without a gate
-    qk_norm: bool = False  # q and k are normed before they turn, each head or the whole row
+    qk_norm: bool = False  # q and k are normed before RoPE, each head or the whole row
     slopes: Slopes | None = None  # scores fall with distance by these, in place of positions
     embedding_size: int = 0  # of a token's row, which a matrix makes `hidden_size`; 0: it is that
     norms_last: bool = False  # a norm follows what a block adds, none stands before it
@@ -93,7 +93,7 @@ class ModelConfig:
                 f"{self.vocab_size - self.padding} tokens of {self.vocab_size} rows: expected at "
                 f"least 1 and at most {self.vocab_size}"
             )
-        for name in ("windowed", "unturned"):
+        for name in ("windowed", "without_rope"):
             value = getattr(self, name)
             if value and len(value) != self.num_layers:
                 raise ModelFormatError(
@@ -186,7 +186,7 @@ class ModelConfig:
         return max(context or 0, self.context) if self.slopes else self.context
 
     def is_full(self, layer: int) -> bool:
-        """Whether the layer is none of the windowed ones, which may turn by a base of their own
+        """Whether the layer is none of the windowed ones, which may have a RoPE base of their own
         however long their window is."""
         return not (self.windowed and self.windowed[layer])
 
@@ -199,11 +199,12 @@ class ModelConfig:
         """Return the experts of a layer; None if it has one MLP."""
         return self.mixture if self.mixture and self.mixture.sparse[layer] else None
 
-    def is_turned(self, layer: int) -> bool:
-        return not (self.unturned and self.unturned[layer])
+    def has_rope(self, layer: int) -> bool:
+        """Whether q and k of the layer are rotated by position."""
+        return not (self.without_rope and self.without_rope[layer])
 
     def is_long(self, context: int) -> bool:
-        """Whether sequences up to this length turn by the long factors, in all of their length."""
+        """Whether sequences up to this length have the long RoPE factors, over all their length."""
         return bool(self.long_rope_factors) and context > self.original_context
 
     def for_context(self, context: int) -> ModelConfig:

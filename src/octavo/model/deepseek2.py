@@ -44,16 +44,16 @@ def _layer(p: ProgramBuilder, cfg: ModelConfig, group: int, i: int, h: Value) ->
         matrices = WeightSpec(f"blk.{i}.{name}.weight", (heads * rows, x.width // heads))
         return p.head_linear(x, matrices, heads=heads)
 
-    def turned(x: Value, name: str, heads: int) -> Value:
+    def rotated(x: Value, name: str, heads: int) -> Value:
         x = linear(x, name, heads * sizes.turned)
         return p.rope(x, heads=heads, style=cfg.rope_style)
 
     x = norm(h, "attn_norm")
     of_q = norm(linear(x, "attn_q_a", sizes.narrow), "attn_q_a_norm") if sizes.narrow else x
     q = by_head(linear(of_q, "attn_q_plain", heads * sizes.plain), "attn_k_b", sizes.size)
-    q = p.join(q, turned(of_q, "attn_q_turned", heads), heads=heads)
+    q = p.join(q, rotated(of_q, "attn_q_turned", heads), heads=heads)
     row = norm(linear(x, "attn_kv_a", sizes.size), "attn_kv_a_norm")
-    k = p.join(row, turned(x, "attn_k_turned", 1), heads=1)
+    k = p.join(row, rotated(x, "attn_k_turned", 1), heads=1)
     a = p.attention(q, k, heads=heads, group=group, scale=cfg.score_scale)
     h = linear(by_head(a, "attn_v_b", sizes.values), "attn_output", cfg.hidden_size, add=h)
 

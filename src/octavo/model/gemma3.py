@@ -38,14 +38,14 @@ def _layer(p: ProgramBuilder, cfg: ModelConfig, group: int, i: int, h: Value) ->
     def linear(x: Value, name: str, rows: int) -> Value:
         return p.linear(x, WeightSpec(f"blk.{i}.{name}.weight", (rows, x.width)))
 
-    def turned(x: Value, name: str, heads: int) -> Value:
+    def rotated(x: Value, name: str, heads: int) -> Value:
         x = norm(x, name, heads=heads)
         table = "full" if is_full else "windowed"
         return p.rope(x, heads=heads, style=cfg.rope_style, table=table)
 
     x = norm(h, "attn_norm")
-    q = turned(linear(x, "attn_q", q_size), "attn_q_norm", cfg.heads)
-    k = turned(linear(x, "attn_k", kv_size), "attn_k_norm", cfg.kv_heads)
+    q = rotated(linear(x, "attn_q", q_size), "attn_q_norm", cfg.heads)
+    k = rotated(linear(x, "attn_k", kv_size), "attn_k_norm", cfg.kv_heads)
     v = linear(x, "attn_v", kv_size)
     a = p.attention(q, k, v, heads=cfg.heads, group=group, scale=cfg.score_scale)
     h = p.add(norm(linear(a, "attn_output", cfg.hidden_size), "post_attention_norm"), h)

@@ -1,6 +1,6 @@
 """The Gemma 4 family, its text part   (Gemma Team 2026).
 
-Gemma 3 with larger heads in full layers, most of whose pairs do not turn; V normed, scores not
+Gemma 3 with larger heads in full layers, most of whose pairs are not rotated; V normed, scores not
 scaled. The last layers attend to what earlier ones stored. Each layer has an embedding of its own,
 gathered from the model's file, which a gate lets in; a learned number scales its result.
 """
@@ -73,13 +73,13 @@ def _layer(
     def linear(x: Value, name: str, rows: int) -> Value:
         return p.linear(x, WeightSpec(f"blk.{i}.{name}.weight", (rows, x.width)))
 
-    def turned(x: Value, name: str, heads: int) -> Value:
+    def rotated(x: Value, name: str, heads: int) -> Value:
         x = norm(x, name, heads=heads)
         table = "full" if is_full else "windowed"
         return p.rope(x, heads=heads, style=cfg.rope_style, table=table)
 
     x = norm(h, "attn_norm")
-    q = turned(linear(x, "attn_q", cfg.heads * dim), "attn_q_norm", cfg.heads)
+    q = rotated(linear(x, "attn_q", cfg.heads * dim), "attn_q_norm", cfg.heads)
     if shares:
         a = p.attention(q, heads=cfg.heads, group=group, scale=cfg.score_scale, layer=stored[group])
     else:
@@ -88,7 +88,7 @@ def _layer(
         if not (is_full and uneven.values_are_keys):
             v = linear(x, "attn_v", kv_heads * dim)
         v = p.rms_norm(v, None, cfg.norm_eps, heads=kv_heads)
-        k = turned(k, "attn_k_norm", kv_heads)
+        k = rotated(k, "attn_k_norm", kv_heads)
         a = p.attention(q, k, v, heads=cfg.heads, group=group, scale=cfg.score_scale)
         stored[group] = stored.get(group, -1) + 1
     h = p.add(norm(linear(a, "attn_output", cfg.hidden_size), "post_attention_norm"), h)

@@ -37,12 +37,12 @@ def _layer(p: ProgramBuilder, cfg: ModelConfig, group: int, i: int, h: Value) ->
             x, WeightSpec(f"blk.{i}.{name}.weight", (rows, x.width)), bias=vector, add=add
         )
 
-    def turned(x: Value, heads: int) -> Value:
+    def rotated(x: Value, heads: int) -> Value:
         return p.rope(x, heads=heads, style=cfg.rope_style)
 
     x = norm(h, "attn_norm")
-    q = turned(linear(x, "attn_q", q_size, bias=cfg.qkv_bias), cfg.heads)
-    k = turned(linear(x, "attn_k", kv_size, bias=cfg.qkv_bias), cfg.kv_heads)
+    q = rotated(linear(x, "attn_q", q_size, bias=cfg.qkv_bias), cfg.heads)
+    k = rotated(linear(x, "attn_k", kv_size, bias=cfg.qkv_bias), cfg.kv_heads)
     v = linear(x, "attn_v", kv_size, bias=cfg.qkv_bias)
     a = p.attention(
         q, k, v, heads=cfg.heads, group=group, scale=cfg.score_scale,

@@ -1,7 +1,7 @@
 """The Llama family: RMSNorm, RoPE, grouped-query attention, SwiGLU   (Touvron et al. 2023).
 
 Also Mistral, Phi-3 and SmolLM; Qwen2 (biases on q, k, v; Llamas may have more), Qwen3 (norms of
-their heads), SmolLM3 (some layers do not turn them), Ministral 3 (queries scaled by position) and
+their heads), SmolLM3 (some layers have no RoPE), Ministral 3 (queries scaled by position) and
 Granite (multipliers). Any layers may be windowed, and any have experts: Mixtral, Qwen3-MoE, Granite
 MoE, and with an MLP beside them its shared form. MHA, GQA and MQA differ by head counts only; which
 weights lie in one tensor the files' tables know.
@@ -48,16 +48,16 @@ def _layer(p: ProgramBuilder, cfg: ModelConfig, group: int, i: int, h: Value) ->
         scale = 1.0 if add is None else cfg.residual_scale
         return p.linear(x, matrix, bias=vector, scale=scale, add=add)
 
-    def turned(x: Value, name: str, heads: int) -> Value:
+    def rotated(x: Value, name: str, heads: int) -> Value:
         if cfg.qk_norm:
             x = norm(x, f"{name}_norm", heads=heads)
-        return p.rope(x, heads=heads, style=cfg.rope_style) if cfg.is_turned(i) else x
+        return p.rope(x, heads=heads, style=cfg.rope_style) if cfg.has_rope(i) else x
 
     x = norm(h, "attn_norm")
-    q = turned(linear(x, "attn_q", q_size, bias=cfg.qkv_bias), "attn_q", cfg.heads)
+    q = rotated(linear(x, "attn_q", q_size, bias=cfg.qkv_bias), "attn_q", cfg.heads)
     if cfg.position_beta:
         q = p.scale_by_position(q, cfg.position_beta, cfg.position_original)
-    k = turned(linear(x, "attn_k", kv_size, bias=cfg.qkv_bias), "attn_k", cfg.kv_heads)
+    k = rotated(linear(x, "attn_k", kv_size, bias=cfg.qkv_bias), "attn_k", cfg.kv_heads)
     v = linear(x, "attn_v", kv_size, bias=cfg.qkv_bias)
     a = p.attention(q, k, v, heads=cfg.heads, group=group, scale=cfg.score_scale)
     h = linear(a, "attn_output", cfg.hidden_size, bias=cfg.output_bias, add=h)

@@ -1,6 +1,6 @@
 """The OLMo 2 family: norms after the blocks only, and of all of q and of k   (OLMo Team 2024).
 
-OLMo 3 too, which has windowed layers: they turn by the base alone, however the full ones' is
+OLMo 3 too, which has windowed layers: their RoPE is the base's alone, however the full ones' is
 scaled.
 """
 
@@ -38,12 +38,12 @@ def _layer(p: ProgramBuilder, cfg: ModelConfig, group: int, i: int, h: Value) ->
         vector = WeightSpec(f"blk.{i}.{name}.bias", (rows,)) if bias else None
         return p.linear(x, WeightSpec(f"blk.{i}.{name}.weight", (rows, x.width)), bias=vector)
 
-    def turned(name: str, size: int, heads: int) -> Value:
+    def rotated(name: str, size: int, heads: int) -> Value:
         x = norm(linear(h, name, size, bias=cfg.qkv_bias), f"{name}_norm")
         table = "full" if is_full else "windowed"
         return p.rope(x, heads=heads, style=cfg.rope_style, table=table)
 
-    q, k = turned("attn_q", q_size, cfg.heads), turned("attn_k", kv_size, cfg.kv_heads)
+    q, k = rotated("attn_q", q_size, cfg.heads), rotated("attn_k", kv_size, cfg.kv_heads)
     v = linear(h, "attn_v", kv_size, bias=cfg.qkv_bias)
     a = p.attention(q, k, v, heads=cfg.heads, group=group, scale=cfg.score_scale)
     a = linear(a, "attn_output", cfg.hidden_size, bias=cfg.output_bias)

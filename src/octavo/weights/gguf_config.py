@@ -63,7 +63,7 @@ _WINDOW = "attention.sliding_window"
 _LIMIT, _LIMITED = "attention.clamp_kqv", frozenset({"mpt", "olmoe"})
 _BIAS_MAX = "attention.max_alibi_bias"
 _MOST_BIAS_MAX = 1e4  # far above any
-_UNTURNED = "no_rope_layer_interval"  # no key of any file
+_NO_ROPE_EVERY = "no_rope_layer_interval"  # no key of any file
 
 # What files of a family mean by keys that they leave out; `octavo inspect` shows those it assumed.
 _ASSUMED: Mapping[str, Mapping[str, int]] = MappingProxyType(
@@ -73,7 +73,7 @@ _ASSUMED: Mapping[str, Mapping[str, int]] = MappingProxyType(
         "gemma4": {_LOCAL_BASE: 10000},
         "gpt-oss": {_WINDOW: 128, _PATTERN: 2},
         "olmo2": {_PATTERN: 4},
-        "smollm3": {_UNTURNED: 4},
+        "smollm3": {_NO_ROPE_EVERY: 4},
         "starcoder2": {_WINDOW: 4096},
     }
 )
@@ -189,8 +189,9 @@ def _windows(keys: Metadata, arch: str, layers: int, context: int, base: float) 
     )
     kinds = (f"activation {_ACTIVATIONS[arch]}",) if arch in _ACTIVATIONS else ()
     found: dict[str, Any] = {"assumed": (*silent, *kinds)}
-    if _UNTURNED in assumed:
-        found["unturned"] = tuple(not turns for turns in all_but_every(assumed[_UNTURNED], layers))
+    if _NO_ROPE_EVERY in assumed:
+        rotated = all_but_every(assumed[_NO_ROPE_EVERY], layers)
+        found["without_rope"] = tuple(not each for each in rotated)
     if _LOCAL_BASE in assumed:
         local = keys.real(f"{arch}.{_LOCAL_BASE}", default=assumed[_LOCAL_BASE])
         found["local_rope_base"] = local

@@ -148,17 +148,17 @@ def smollm3(**changes: Any) -> ModelConfig:
 def test_layers_of_smollm3_that_do_not_turn_are_listed_or_every_fourth() -> None:
     """In the list 1 means that a layer turns."""
     silent = smollm3()
-    assert silent.unturned == (False, False, False, True, False)
+    assert silent.without_rope == (False, False, False, True, False)
     assert "no_rope_layer_interval 4" in silent.assumed
-    assert smollm3(no_rope_layer_interval=2).unturned == (False, True, False, True, False)
+    assert smollm3(no_rope_layer_interval=2).without_rope == (False, True, False, True, False)
     listed = smollm3(no_rope_layers=[0, 1, 1, 1, 0], no_rope_layer_interval=2)
-    assert listed.unturned == (True, False, False, False, True)
+    assert listed.without_rope == (True, False, False, False, True)
     assert not any("no_rope" in each for each in listed.assumed)
-    assert smollm3(no_rope_layers=[1] * 5).unturned == ()
+    assert smollm3(no_rope_layers=[1] * 5).without_rope == ()
     ropes = [op for op in build_program(listed).ops if isinstance(op, Rope)]
     assert len(ropes) == 2 * 3
     windows = {"use_sliding_window": True, "sliding_window": 64}
-    assert smollm3(**windows).windowed == silent.unturned
+    assert smollm3(**windows).windowed == silent.without_rope
     for wrong in ([1] * 4, [2] * 5, "all"):
         with pytest.raises(ModelFormatError, match="expected 0 or 1 for each of 5 layers"):
             smollm3(no_rope_layers=wrong)

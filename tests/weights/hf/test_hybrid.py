@@ -20,13 +20,13 @@ def read(**changes: Any) -> ModelConfig:
 def test_a_dense_one_is_a_granite_of_the_shared_size() -> None:
     found = read()
     assert (found.architecture, found.unsupported, found.ffn_size) == ("granite", "", 160)
-    assert found.windowed == found.unturned == ()
+    assert found.windowed == found.without_rope == ()
     assert read(layer_types=["full_attention"] * 3) == found
 
 
 def test_no_layer_turns_unless_the_config_says_rope() -> None:
     for said in ("nope", None):
-        assert read(position_embedding_type=said).unturned == (True,) * 3
+        assert read(position_embedding_type=said).without_rope == (True,) * 3
     with pytest.raises(ModelFormatError, match='type is "alibi": expected "rope" or "nope"'):
         read(position_embedding_type="alibi")
 

@@ -169,7 +169,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         "Qwen3MoeForCausalLM": QWEN3_MOE,
         "DeepseekV2ForCausalLM": DEEPSEEK_V2,
         "SmolLM3ForCausalLM": Family(
-            "smollm3", "smollm3", _LLAMA, has_unturned=True, windowed="unturned",
+            "smollm3", "smollm3", _LLAMA, some_without_rope=True, windowed="without_rope",
             qkv_bias="attention_bias", output_bias="attention_bias", ffn_bias="mlp_bias",
             needs=("num_key_value_heads",),
             assumed={

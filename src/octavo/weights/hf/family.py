@@ -96,7 +96,7 @@ class Family:
     local_base: str = ""  # of windowed layers that turn by their own: the field in the old form
     scales: tuple[str, ...] = ()  # fields that multiply and cap
     position_scaled: bool = False  # queries are multiplied by more, the later they are
-    has_unturned: bool = False  # layers may have no rotary embedding
+    some_without_rope: bool = False  # layers may have no rotary embedding
     is_uneven: bool = False  # full layers have other sizes than windowed ones (`uneven`)
     must_scale: bool = False  # the file must say how positions are scaled
     quantised: tuple[str, ...] = ()  # ways of quantisation_config that are read

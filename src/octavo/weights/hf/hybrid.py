@@ -39,7 +39,7 @@ def check_dense(fields: Fields) -> None:
         )
 
 
-def all_unturned(fields: Fields, layers: int) -> Layers:
+def all_without_rope(fields: Fields, layers: int) -> Layers:
     """No layer has a rotary embedding, unless the config says that all have."""
     match fields.text(_POSITIONS, default="nope"):
         case "rope":

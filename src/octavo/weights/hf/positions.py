@@ -15,12 +15,12 @@ from octavo.model.config import NO_MORE_POSITIONS
 from octavo.weights.hf.alibi import slopes
 from octavo.weights.hf.family import Family
 from octavo.weights.hf.heads import Heads
-from octavo.weights.hf.hybrid import all_unturned, check_dense
+from octavo.weights.hf.hybrid import all_without_rope, check_dense
 from octavo.weights.hf.json_fields import Fields
 from octavo.weights.hf.latent import score_scale
 from octavo.weights.hf.rope import LONGEST, Rope, base, check_original, parameters, rope
 from octavo.weights.hf.scales import by_position
-from octavo.weights.hf.windows import FULL, WINDOWED, Layers, unturned, windows
+from octavo.weights.hf.windows import FULL, WINDOWED, Layers, windows, without_rope
 from octavo.weights.rope_scaling import RopeScaling
 
 _UNUSED_BASE = 10000.0  # of models that turn nothing
@@ -39,24 +39,24 @@ def positions(fields: Fields, family: Family, heads: Heads, layers: int) -> Posi
     context = fields.whole(family.their_field("max_position_embeddings"), least=1)
     if context > LONGEST:  # before scalings divide by it
         raise fields.wrong(family.their_field("max_position_embeddings"), f"at most {LONGEST}")
-    turned, found = _turned(fields, family, heads, context)
-    still = _unturned(fields, family, layers)
-    window, windowed = windows(fields, family.windowed, layers, still, turned.context)
-    local_base, unsupported = None, turned.unsupported
+    rotary, found = _rotary(fields, family, heads, context)
+    without = _without_rope(fields, family, layers)
+    window, windowed = windows(fields, family.windowed, layers, without, rotary.context)
+    local_base, unsupported = None, rotary.unsupported
     if family.local_base:
         local_base, why = _local_base(fields, family, windowed, heads.of_windowed[0], context)
         unsupported = why or unsupported
-    elif window >= turned.context:  # no layer turns otherwise, and it hides nothing
+    elif window >= rotary.context:  # no layer has another RoPE, and it hides nothing
         window, windowed = 0, ()
     if family.is_uneven and windowed and windowed[-1]:
         raise fields.wrong("layer_types", f"{FULL} at the end, as transformers makes it")
-    found |= asdict(turned.scaling)
-    found |= {"context": turned.context, "why_no_longer": turned.longest, "unturned": still}
+    found |= asdict(rotary.scaling)
+    found |= {"context": rotary.context, "why_no_longer": rotary.longest, "without_rope": without}
     found |= {"window": window, "windowed": windowed, "local_rope_base": local_base}
     return Positions(found, unsupported)
 
 
-def _turned(
+def _rotary(
     fields: Fields, family: Family, heads: Heads, context: int
 ) -> tuple[Rope, dict[str, Any]]:
     """Return the rotary embedding of full layers, and the numbers beside it."""
@@ -86,12 +86,12 @@ def _turned(
     return rope(fields, found, said["rope_base"], said["rotary_dim"], context), said
 
 
-def _unturned(fields: Fields, family: Family, layers: int) -> Layers:
+def _without_rope(fields: Fields, family: Family, layers: int) -> Layers:
     """Return which layers have no rotary embedding."""
     if family.is_hybrid:
         check_dense(fields)
-        return all_unturned(fields, layers)
-    return unturned(fields, layers) if family.has_unturned else ()
+        return all_without_rope(fields, layers)
+    return without_rope(fields, layers) if family.some_without_rope else ()
 
 
 def _local_base(
@@ -108,9 +108,9 @@ def _local_base(
             raise fields.wrong(
                 name, f"{usual:g}, or rope_parameters that say it for {WINDOWED} too"
             )
-    turned = rope(fields, local, local_base, head_dim, context)
-    if turned.scaling == RopeScaling():
-        return local_base, turned.unsupported
+    rotary = rope(fields, local, local_base, head_dim, context)
+    if rotary.scaling == RopeScaling():
+        return local_base, rotary.unsupported
     return local_base, (
         f"{fields.name_of('rope_parameters')} scales positions of windowed layers: only full "
         "layers' are supported"

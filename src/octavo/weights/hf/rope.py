@@ -180,9 +180,9 @@ def _proportional(found: Fields, rotary_dim: int) -> RopeScaling:
     if not 0 < part <= 1:
         raise found.wrong("partial_rotary_factor", "a number above 0, at most 1")
     factor = _above_0(found, "factor") if found.has("factor") else 1.0
-    turned = int(part * rotary_dim // 2)
-    still = rotary_dim // 2 - turned
-    return RopeScaling(rope_factors=(factor,) * turned + (math.inf,) * still)
+    rotated = int(part * rotary_dim // 2)
+    fixed = rotary_dim // 2 - rotated
+    return RopeScaling(rope_factors=(factor,) * rotated + (math.inf,) * fixed)
 
 
 def _from_1(found: Fields, name: str) -> float:

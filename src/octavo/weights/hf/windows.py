@@ -19,13 +19,13 @@ _PATTERN, _SAVED_PATTERN = "sliding_window_pattern", "_sliding_window_pattern"
 # window, or all layers have it.
 Rule = Literal[
     "none", "all", "all if used", "later", "all but every nth", "all but every nth, unsaid",
-    "unturned",
+    "without_rope",
 ]  # fmt: skip
 Layers = tuple[bool, ...]  # by layer; (): none
 
 
 def windows(
-    fields: Fields, rule: Rule, layers: int, unturned: Layers, context: int
+    fields: Fields, rule: Rule, layers: int, without_rope: Layers, context: int
 ) -> tuple[int, Layers]:
     """The window, and which layers have it."""
     fields.read.update(("sliding_window", "max_window_layers", _PATTERN, _SAVED_PATTERN))
@@ -51,11 +51,11 @@ def windows(
     elif not window:
         windowed = ()
     else:
-        windowed = _unlisted(fields, rule, layers, unturned)
+        windowed = _unlisted(fields, rule, layers, without_rope)
     return (window, windowed) if windowed else (0, ())
 
 
-def unturned(fields: Fields, layers: int) -> Layers:
+def without_rope(fields: Fields, layers: int) -> Layers:
     """Which layers have no rotary embedding: 1 means one that has it."""
     if fields.has("no_rope_layers"):
         fields.read.add("no_rope_layer_interval")
@@ -75,7 +75,7 @@ def _listed(fields: Fields, layers: int) -> Layers:
     return _if_any(tuple(each == WINDOWED for each in found))
 
 
-def _unlisted(fields: Fields, rule: Rule, layers: int, unturned: Layers) -> Layers:
+def _unlisted(fields: Fields, rule: Rule, layers: int, without_rope: Layers) -> Layers:
     match rule:
         case "none":
             return ()
@@ -92,8 +92,8 @@ def _unlisted(fields: Fields, rule: Rule, layers: int, unturned: Layers) -> Laye
             if fields.whole(_SAVED_PATTERN, nth) != nth:
                 raise fields.wrong(_SAVED_PATTERN, f"{nth} where there are no layer_types")
             return _if_any(all_but_every(nth, layers))
-        case "unturned":
-            return unturned
+        case "without_rope":
+            return without_rope
 
 
 def _if_any(layers: Layers) -> Layers:
