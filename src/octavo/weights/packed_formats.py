@@ -102,7 +102,7 @@ def _format(header: ModelHeader, part: Part, spec: WeightSpec, asked: PackedWeig
     if is_router(spec.name):
         return "F32"
     if asked is None:
-        if part.view.turned and part.view.needs_values(part.info):
+        if part.view.transposed_each and part.view.needs_values(part.info):
             return "F32"  # small, and no row of it is a row of the tensor's blocks
         if part.view.needs_values(part.info):
             raise UnsupportedModelError(

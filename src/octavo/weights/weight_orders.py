@@ -86,19 +86,19 @@ def _in_pairs(experts: int, tensors: Mapping[str, TensorInfo]) -> Views:
         raise UnsupportedModelError(
             "experts are quantised in some tensors and floats in others: they are run in one form"
         )
-    turned = floats == {True}
-    pairs = WeightView("ffn_pairs_exps", stacked=experts, transposed=turned)
+    are_floats = floats == {True}
+    pairs = WeightView("ffn_pairs_exps", stacked=experts, transposed=are_floats)
     return {
         "ffn_gate_exps": replace(pairs, of_pairs=0),
         "ffn_up_exps": replace(pairs, of_pairs=1),
-        "ffn_down_exps": WeightView(stacked=experts, transposed=turned),
+        "ffn_down_exps": WeightView(stacked=experts, transposed=are_floats),
     }
 
 
 def latent_parts(cfg: ModelConfig, tensors: Mapping[str, TensorInfo]) -> Views:
     """What latent attention reads apart and files keep together: of a head's q, and of a token's
-    row, the part that does not turn and the one that does; heads' matrices of K and of V, which
-    newer GGUF files have apart, those of K turned."""
+    row, the part without RoPE and the one with it; heads' matrices of K and of V, which newer GGUF
+    files have apart, those of K transposed."""
     if cfg.latent is None:
         return {}
     sizes, heads = cfg.latent, cfg.heads
@@ -111,7 +111,7 @@ def latent_parts(cfg: ModelConfig, tensors: Mapping[str, TensorInfo]) -> Views:
         apart = WeightView(stacked=heads)
         return {**views, "attn_k_b": apart, "attn_v_b": apart}
     both = shared("attn_kv_b", [("attn_k_b", sizes.plain), ("attn_v_b", sizes.values)] * heads)
-    return {**views, **both, "attn_k_b": replace(both["attn_k_b"], turned=heads)}
+    return {**views, **both, "attn_k_b": replace(both["attn_k_b"], transposed_each=heads)}
 
 
 def shared_expert_in_turn(cfg: ModelConfig) -> Views:

@@ -21,7 +21,9 @@ from octavo.weights.ggml_type import GGMLType
 from octavo.weights.gguf_header import TensorInfo
 
 Values = npt.NDArray[np.generic]
-_STRIP = 64  # rows that are turned at once: three times as fast as all, where rows are 2^n bytes
+_STRIP = (
+    64  # rows that are transposed at once: three times as fast as all, where rows are 2^n bytes
+)
 
 
 class Padding(NamedTuple):
@@ -46,7 +48,7 @@ class WeightView:
     pad_cols: Padding | None = None
     tensors: tuple[str, ...] = ()  # instead of one, in turn; each has as many of its rows
     stacked: int = 0  # matrices in the tensor, which then has three dimensions; 0: it is one
-    turned: int = 0  # matrices that the rows are, each of which is turned
+    transposed_each: int = 0  # matrices that the rows are, each of which is transposed
     of_pairs: int | None = None  # rows are in pairs: the weight's are the first (0) or the second
 
     @property
@@ -56,8 +58,8 @@ class WeightView:
 
     def tensor_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of each tensor that a weight of `shape` is in."""
-        if self.turned:
-            return (self.of, shape[0] // self.turned)
+        if self.transposed_each:
+            return (self.of, shape[0] // self.transposed_each)
         rows, *cols = (
             size if pad is None else size // pad.padded * pad.size
             for size, pad in zip(shape, (self.pad_rows, self.pad_cols), strict=False)
@@ -71,7 +73,7 @@ class WeightView:
 
     def needs_values(self, info: TensorInfo) -> bool:
         """Whether the weight is not a matter of whole rows, and the tensor's type has only such."""
-        cut = self.transposed or bool(self.turned) or self.pad_cols is not None
+        cut = self.transposed or bool(self.transposed_each) or self.pad_cols is not None
         if len(info.shape) == 1:
             cut = bool(self.rows) or self.pad_rows is not None
         return cut and info.type.block_values > 1
@@ -88,31 +90,31 @@ class WeightView:
         if not (cut or self.transposed):
             return type, data
         if self.stacked and self.transposed:
-            return type, _bytes(self._turned_stack(info, data))
+            return type, _bytes(self._transposed_stack(info, data))
         shape = (-1, *info.shape[2:]) if self.stacked else info.shape
         if type.block_values == 1:
             values: Values = data.view(f"<u{type.block_bytes}").reshape(shape)
         else:
             values = data.reshape(math.prod(info.shape[:-1]), -1)  # rows of whole blocks
         if self.transposed:
-            values = _turned(values, self.rows or (range(info.shape[1]),))
+            values = _transposed(values, self.rows or (range(info.shape[1]),))
         elif self.of_pairs is not None:
             values = values[self.of_pairs :: 2]
         elif self.rows:
             parts = [values[run.start : run.stop] for run in self.rows]
             values = parts[0] if len(parts) == 1 else np.concatenate(parts)
-            if self.turned:
-                values = values.reshape(self.turned, -1, info.shape[1]).swapaxes(1, 2)
+            if self.transposed_each:
+                values = values.reshape(self.transposed_each, -1, info.shape[1]).swapaxes(1, 2)
         for axis, pad in enumerate((self.pad_rows, self.pad_cols)[: values.ndim]):
             if pad is not None:
                 values = _padded(values, axis, pad)
         return type, _bytes(values)
 
-    def _turned_stack(self, info: TensorInfo, data: Bytes) -> Values:
-        """Each matrix of the stack turned, one after the other."""
+    def _transposed_stack(self, info: TensorInfo, data: Bytes) -> Values:
+        """Transpose each matrix of the stack, and put one after the other."""
         stack: Values = data.view(f"<u{info.type.block_bytes}").reshape(info.shape)
         columns = range(info.shape[-1])[self.of_pairs or 0 :: 1 if self.of_pairs is None else 2]
-        return np.concatenate([_turned(matrix, (columns,)) for matrix in stack])
+        return np.concatenate([_transposed(matrix, (columns,)) for matrix in stack])
 
 
 class Part(NamedTuple):
@@ -158,7 +160,7 @@ def stored_bytes(type: GGMLType, shape: tuple[int, ...]) -> int:
     return math.prod(shape) * type.block_bytes // type.block_values
 
 
-def _turned(values: Values, runs: tuple[range, ...]) -> Values:
+def _transposed(values: Values, runs: tuple[range, ...]) -> Values:
     """The columns of `runs` as rows; by strips, so that what is read and written stays near."""
     out = np.empty((sum(map(len, runs)), len(values)), values.dtype)
     first = 0
