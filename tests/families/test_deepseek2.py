@@ -157,7 +157,9 @@ def test_pages_keep_one_row_of_a_token_and_its_latent_part_again_where_they_must
     config = replace(
         read_header(directory(tmp_path, "deepseek2")).config,
         heads=16, head_dim=192, rotary_dim=64, rope_factors=(),
-        latent=Latent(size=512, turned=64, plain=128, values=128),
+        latent=Latent(
+            kv_lora_rank=512, qk_rope_head_dim=64, qk_nope_head_dim=128, v_head_dim=128
+        ),
     )  # fmt: skip
     program = build_program(config)
     formats = page_formats(program, EngineConfig.parse({"kv_dtype": kv_dtype}))

@@ -30,7 +30,7 @@ def test_projections_and_norms_fuse_whatever_the_family(variant: str, tmp_path: 
     behind = 2 if config.architecture in NORMS_BEHIND else 0
     of_rows = 2 if config.architecture in NORMS_WHOLE_ROWS else 0
     if config.latent:  # a token's row is normed, and what a narrow q is
-        before += config.latent.narrow > 0
+        before += config.latent.q_lora_rank > 0
         of_rows = 1
     # What experts read is packed for each expert by itself.
     mixed = sum(config.mixture.sparse) if config.mixture else 0

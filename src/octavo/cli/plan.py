@@ -132,7 +132,7 @@ def _expanded(cfg: ModelConfig | None, formats: PageFormats) -> float | None:
     rows; None elsewhere."""
     if cfg is None or cfg.latent is None:
         return None
-    dims = cfg.latent.head_dim, cfg.latent.values
+    dims = cfg.latent.head_dim, cfg.latent.v_head_dim
     return expanded_bytes(cfg.num_layers, cfg.heads, dims, formats)
 
 
@@ -142,11 +142,12 @@ def _latent(plan: Plan, cfg: ModelConfig | None, *, v_aliases_k: bool) -> list[t
     expanded = plan.expanded_kv_bytes_per_token
     less = f"{expanded / plan.kv_bytes_per_token:.1f} times less than {size(expanded)}"
     text = f"{less}, K and V of {cfg.heads} heads: a layer keeps {cfg.latent.stored} values of a "
+    rank = cfg.latent.kv_lora_rank
     if v_aliases_k:
-        text += f"token, and reads {cfg.latent.size} of them as V"
+        text += f"token, and reads {rank} of them as V"
     else:
         once = " or ".join(each.name for each in KV_FORMATS.values() if each.gives_v)
-        text += f"token, and {cfg.latent.size} of them a second time, as V: once where both are "
+        text += f"token, and {rank} of them a second time, as V: once where both are "
         text += once
     return [("latent rows", text)]
 

@@ -20,7 +20,7 @@ def build(cfg: ModelConfig) -> Program:
     assert cfg.latent is not None
     p = ProgramBuilder()
     p.rope_table("default", cfg.rope_frequencies(), cfg.rope_amplitude)
-    group = p.kv_group(KVSpec(1, cfg.latent.stored, cfg.latent.size, v_in_k=True))
+    group = p.kv_group(KVSpec(1, cfg.latent.stored, cfg.latent.kv_lora_rank, v_in_k=True))
     embedding = WeightSpec("token_embd.weight", (cfg.vocab_size, cfg.hidden_size))
 
     h = p.embed(embedding)
@@ -33,6 +33,7 @@ def build(cfg: ModelConfig) -> Program:
 def _layer(p: ProgramBuilder, cfg: ModelConfig, group: int, i: int, h: Value) -> Value:
     sizes, heads = cfg.latent, cfg.heads
     assert sizes is not None
+    rank, q_rank = sizes.kv_lora_rank, sizes.q_lora_rank
 
     def norm(x: Value, name: str) -> Value:
         return p.rms_norm(x, WeightSpec(f"blk.{i}.{name}.weight", (x.width,)), cfg.norm_eps)
@@ -45,17 +46,17 @@ def _layer(p: ProgramBuilder, cfg: ModelConfig, group: int, i: int, h: Value) ->
         return p.head_linear(x, matrices, heads=heads)
 
     def rotated(x: Value, name: str, heads: int) -> Value:
-        x = linear(x, name, heads * sizes.turned)
+        x = linear(x, name, heads * sizes.qk_rope_head_dim)
         return p.rope(x, heads=heads, style=cfg.rope_style)
 
     x = norm(h, "attn_norm")
-    of_q = norm(linear(x, "attn_q_a", sizes.narrow), "attn_q_a_norm") if sizes.narrow else x
-    q = by_head(linear(of_q, "attn_q_plain", heads * sizes.plain), "attn_k_b", sizes.size)
+    of_q = norm(linear(x, "attn_q_a", q_rank), "attn_q_a_norm") if q_rank else x
+    q = by_head(linear(of_q, "attn_q_plain", heads * sizes.qk_nope_head_dim), "attn_k_b", rank)
     q = p.join(q, rotated(of_q, "attn_q_turned", heads), heads=heads)
-    row = norm(linear(x, "attn_kv_a", sizes.size), "attn_kv_a_norm")
+    row = norm(linear(x, "attn_kv_a", rank), "attn_kv_a_norm")
     k = p.join(row, rotated(x, "attn_k_turned", 1), heads=1)
     a = p.attention(q, k, heads=heads, group=group, scale=cfg.score_scale)
-    h = linear(by_head(a, "attn_v_b", sizes.values), "attn_output", cfg.hidden_size, add=h)
+    h = linear(by_head(a, "attn_v_b", sizes.v_head_dim), "attn_output", cfg.hidden_size, add=h)
 
     def mlp(x: Value, kind: str, size: int, add: Value) -> Value:
         gate, up = (linear(x, f"ffn_{part}{kind}", size) for part in ("gate", "up"))

@@ -18,34 +18,36 @@ _MOST = 2**16
 
 @dataclass(frozen=True, slots=True)
 class Latent:
-    size: int  # of a token's row, before its part that turns
-    turned: int  # of that part, and of a head's q that meets it
-    plain: int  # of a head's q that meets the row, by the head's matrix
-    values: int  # of what a head adds
-    narrow: int = 0  # values that q is made of; 0: of the layer's whole row
+    """Sizes under the names of DeepSeek's config."""
+
+    kv_lora_rank: int  # values of a token's row without RoPE
+    qk_rope_head_dim: int  # of its part with RoPE, and of a head's q that meets it
+    qk_nope_head_dim: int  # of a head's q that meets the row, by the head's matrix
+    v_head_dim: int  # of what a head adds
+    q_lora_rank: int = 0  # values that q is made of; 0: of the layer's whole row
 
     def __post_init__(self) -> None:
         for name in (each.name for each in fields(self)):
-            value, least = getattr(self, name), 0 if name == "narrow" else 1
+            value, least = getattr(self, name), 0 if name == "q_lora_rank" else 1
             if not least <= value <= _MOST:
                 raise ModelFormatError(f"latent {name} is {value}: expected {least} to {_MOST}")
 
     @property
     def stored(self) -> int:
         """Values of a token's K."""
-        return self.size + self.turned
+        return self.kv_lora_rank + self.qk_rope_head_dim
 
     @property
     def head_dim(self) -> int:
         """Values of a head's q, by which scores are scaled."""
-        return self.plain + self.turned
+        return self.qk_nope_head_dim + self.qk_rope_head_dim
 
     @property
     def unsupported(self) -> str:
         """Say why no kernel runs these sizes; "" if they are run."""
         if self.stored > native.MAX_HEAD_DIM:
             return f"a latent row of {self.stored} values: at most {native.MAX_HEAD_DIM} are run"
-        for value in (self.size, self.turned, self.values):
+        for value in (self.kv_lora_rank, self.qk_rope_head_dim, self.v_head_dim):
             if value % _STEP:
                 return f"a part of {value} values of latent attention: multiples of {_STEP} are run"
         return ""

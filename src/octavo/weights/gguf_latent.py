@@ -15,17 +15,17 @@ ARCHITECTURES = frozenset({"deepseek2"})
 def latent(keys: Metadata, arch: str, heads: int) -> Latent | None:
     if arch not in ARCHITECTURES:
         return None
-    turned = keys.whole(f"{arch}.rope.dimension_count")
-    size = keys.whole(f"{arch}.attention.kv_lora_rank")
+    rope_dim = keys.whole(f"{arch}.rope.dimension_count")
+    rank = keys.whole(f"{arch}.attention.kv_lora_rank")
     lengths = []
-    for name, stored in (("key_length", size + turned), ("value_length", size)):
+    for name, stored in (("key_length", rank + rope_dim), ("value_length", rank)):
         key, own = f"{arch}.attention.{name}", f"{arch}.attention.{name}_mla"
         length = keys.whole(key)
         if keys.has(own):
             if length != stored:
                 raise keys.wrong(key, f"{stored}, as other keys say")
             key, length = own, keys.whole(own)
-        least = turned if name == "key_length" else 0
+        least = rope_dim if name == "key_length" else 0
         if length <= least:
             raise keys.wrong(key, f"more than {least}")
         lengths.append(length)
@@ -33,8 +33,8 @@ def latent(keys: Metadata, arch: str, heads: int) -> Latent | None:
     if keys.whole(kv_heads, default=heads) not in (1, heads):
         raise keys.wrong(kv_heads, f"1 or {heads}")
     sizes = Latent(
-        size, turned, plain=lengths[0] - turned, values=lengths[1],
-        narrow=keys.whole(f"{arch}.attention.q_lora_rank", default=0),
+        rank, rope_dim, qk_nope_head_dim=lengths[0] - rope_dim, v_head_dim=lengths[1],
+        q_lora_rank=keys.whole(f"{arch}.attention.q_lora_rank", default=0),
     )  # fmt: skip
     if sizes.unsupported:
         keys.refuse(sizes.unsupported)

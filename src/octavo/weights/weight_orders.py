@@ -102,15 +102,16 @@ def latent_parts(cfg: ModelConfig, tensors: Mapping[str, TensorInfo]) -> Views:
     if cfg.latent is None:
         return {}
     sizes, heads = cfg.latent, cfg.heads
-    q = [("attn_q_plain", sizes.plain), ("attn_q_turned", sizes.turned)] * heads
-    row = [("attn_kv_a", sizes.size), ("attn_k_turned", sizes.turned)]
+    nope, rope = sizes.qk_nope_head_dim, sizes.qk_rope_head_dim
+    q = [("attn_q_plain", nope), ("attn_q_turned", rope)] * heads
+    row = [("attn_kv_a", sizes.kv_lora_rank), ("attn_k_turned", rope)]
     views = {
-        **shared("attn_q_b" if sizes.narrow else "attn_q", q), **shared("attn_kv_a_mqa", row)
+        **shared("attn_q_b" if sizes.q_lora_rank else "attn_q", q), **shared("attn_kv_a_mqa", row)
     }  # fmt: skip
     if any(".attn_k_b." in name for name in tensors):
         apart = WeightView(stacked=heads)
         return {**views, "attn_k_b": apart, "attn_v_b": apart}
-    both = shared("attn_kv_b", [("attn_k_b", sizes.plain), ("attn_v_b", sizes.values)] * heads)
+    both = shared("attn_kv_b", [("attn_k_b", nope), ("attn_v_b", sizes.v_head_dim)] * heads)
     return {**views, **both, "attn_k_b": replace(both["attn_k_b"], transposed_each=heads)}
 
 

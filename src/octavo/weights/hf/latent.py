@@ -9,20 +9,20 @@ from octavo.weights.hf.json_fields import Fields
 
 def latent(fields: Fields, heads: int) -> tuple[Latent, str]:
     """Return the sizes, and why they are not run."""
-    narrow = "q_lora_rank"
-    if narrow not in fields.values:  # transformers would have 1,536
-        raise fields.wrong(narrow, "a whole number, or null")
+    q_rank = "q_lora_rank"
+    if q_rank not in fields.values:  # transformers would have 1,536
+        raise fields.wrong(q_rank, "a whole number, or null")
     fields.read.add("num_key_value_heads")
     if fields.whole("num_key_value_heads", heads) != heads:
         raise fields.wrong("num_key_value_heads", f"as many as num_attention_heads, {heads}")
     sizes = Latent(
-        size=fields.whole("kv_lora_rank", least=1),
-        turned=fields.whole("qk_rope_head_dim", least=1),
-        plain=fields.whole("qk_nope_head_dim", least=1),
-        values=fields.whole("v_head_dim", least=1),
-        narrow=fields.whole(narrow, least=1) if fields.get(narrow) is not None else 0,
+        kv_lora_rank=fields.whole("kv_lora_rank", least=1),
+        qk_rope_head_dim=fields.whole("qk_rope_head_dim", least=1),
+        qk_nope_head_dim=fields.whole("qk_nope_head_dim", least=1),
+        v_head_dim=fields.whole("v_head_dim", least=1),
+        q_lora_rank=fields.whole(q_rank, least=1) if fields.get(q_rank) is not None else 0,
     )
-    if sizes.plain % 2:
+    if sizes.qk_nope_head_dim % 2:
         raise fields.wrong("qk_nope_head_dim", "an even number")
     return sizes, f"{fields.where}: {sizes.unsupported}" if sizes.unsupported else ""
 

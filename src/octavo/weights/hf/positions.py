@@ -79,7 +79,7 @@ def _rotary(
         said["rotary_dim"] = _rotary_dim(fields, found, heads.head_dim)
     said["rope_base"] = base(fields, found, "rope_theta")
     if heads.latent is not None:
-        said["rotary_dim"] = heads.latent.turned
+        said["rotary_dim"] = heads.latent.qk_rope_head_dim
         said["attention_scale"] = score_scale(found, heads.head_dim)
     if family.position_scaled:
         said |= by_position(fields, found)
