@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from octavo.batch import Want
 from octavo.engine.decoding import make_decoding
-from octavo.engine.decoding.chances import Chances
 from octavo.engine.decoding.draws import Draws, edits_of
+from octavo.engine.decoding.uniforms import RowUniforms
 from octavo.engine.nouns import Branch, Request
 from octavo.engine.step import Decoding, HeadRow
 from octavo.kernels import default_isa, native
@@ -56,7 +56,7 @@ def draw(one: Branch, logits: np.ndarray) -> list[Drawn]:
         row.logits = logits
     else:  # what the head does
         scratch = np.empty(native.sample_scratch(VOCAB), np.uint64)
-        u, edited = Chances([row]).at([row.position]), DRAWS.edit(logits, wanted.edits)
+        u, edited = RowUniforms([row]).at([row.position]), DRAWS.edit(logits, wanted.edits)
         assert u is not None
         how = wanted.temperature, 0, 1.0, 0.0, float(u[0]), scratch
         row.token = native.sample(default_isa(), edited, *how)

@@ -35,7 +35,7 @@ def said(plan: StepPlan) -> dict[str, Any]:
         ],
         "requests": [(each.id, len(rows)) for each, rows in plan.requests.items()],
         "caught up": {each.id for each in plan.caught_up},
-        "others": (list(plan.transfers), plan.num_preempted, plan.is_full),
+        "others": (list(plan.transfers), plan.num_preempted, plan.waits_for_copies),
     }
     if plan.batch is None:
         return found

@@ -215,7 +215,7 @@ class Probe:
     def _about_to_call_pool(self) -> None:
         if self._exposed and self._is_due("pool"):
             # Whoever is being changed may end, and nobody else.
-            self.may_fail |= {r for r in self.engine.requests.all if r.is_half or r.ending}
+            self.may_fail |= {r for r in self.engine.requests.all if r.is_half_updated or r.ending}
             self._raised = True
             raise Injected("pool")
 

@@ -11,9 +11,9 @@ from bisect import insort
 from collections.abc import Iterable
 from math import inf
 
+from octavo.engine.counters import Counters
 from octavo.engine.nouns import Branch, Request
 from octavo.engine.step import StepResult
-from octavo.engine.totals import Counters
 from octavo.kv_cache.cache import NO_MATCH, BlockTable, KVCache, Match
 from octavo.request import FinishReason
 
@@ -173,7 +173,7 @@ class LiveRequests:
             for branch in request.live_branches:
                 self._resume(branch)
         for request in every:
-            if request.is_half or request.ending or not request.live_branches:
+            if request.is_half_updated or request.ending or not request.live_branches:
                 self.end(request, request.ending or "abort")
 
     def check_integrity(self) -> None:
@@ -188,7 +188,7 @@ class LiveRequests:
         assert all(self.next_deadline <= request.deadline for request in queued)
         for request in queued:
             assert not request.finished
-            assert not request.is_half
+            assert not request.is_half_updated
             assert request.ending is None
             assert request.is_running or not request.tables
             for branch in request.branches:

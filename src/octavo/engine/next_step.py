@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from octavo.batch import next_batch
-from octavo.engine.decoding.chances import Chances
+from octavo.engine.decoding.uniforms import RowUniforms
 from octavo.engine.live import LiveRequests
 from octavo.engine.step import HeadRow, StepPlan
 from octavo.kv_cache.cache import KVCache
@@ -24,7 +24,7 @@ class NextStep:
         self._plan: StepPlan | None = None  # the step before, if one like it may follow
         self._views: list[Sequence[Sequence[int]]] = []  # of its tables, as it ran
         self._asking: list[HeadRow] = []  # rows of it that may ask for something else each time
-        self._chances = Chances(())
+        self._uniforms = RowUniforms(())
         self._has_slot = False  # more answers may grow beside those of the plan
         self._num_changes = 0  # as it was planned
 
@@ -51,7 +51,7 @@ class NextStep:
             self._num_changes = self._requests.num_changes
             self._views = [self._kv.view(b.table) for b in plan.spans if b.table is not None]
             self._asking = [r for r in plan.head_rows if not r.branch.request.asks_alike]
-            self._chances = Chances(plan.head_rows)
+            self._uniforms = RowUniforms(plan.head_rows)
 
     def drop(self) -> None:
         """Move nothing on: another step came in between, or all has ended."""
@@ -90,9 +90,9 @@ class NextStep:
                 row.asked = asks
             asked = [row.asked for row in plan.head_rows]
             if changes:
-                self._chances = Chances(plan.head_rows)
+                self._uniforms = RowUniforms(plan.head_rows)
         assert plan.batch is not None
         positions = np.array(starts, np.int32)
-        uniforms = self._chances.at(positions)
+        uniforms = self._uniforms.at(positions)
         plan.batch = next_batch(plan.batch, tokens, positions, changed, asked, uniforms)
         return plan

@@ -91,7 +91,7 @@ class Request:
     pooled: FloatArray | None = None  # (hidden,) the row, or the sum of the rows, so far
     num_pooled: int = 0  # rows
     is_running: bool = False
-    is_half: bool = False  # an update of it has begun and not come to its end
+    is_half_updated: bool = False  # the update that began has not ended
     ending: FinishReason | None = None  # so has its end
     finished: bool = False
     error: Exception | None = None

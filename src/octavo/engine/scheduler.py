@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from octavo.batch import Asked, Want, make_batch
 from octavo.engine.admission import Admission
-from octavo.engine.decoding.chances import Chances
+from octavo.engine.decoding.uniforms import RowUniforms
 from octavo.engine.live import LiveRequests
 from octavo.engine.next_step import NextStep
 from octavo.engine.nouns import Branch, Request
@@ -78,7 +78,7 @@ class Scheduler:
         for request in rest:
             if request.is_running:
                 self._plan_prompts(request, plan)
-        has_room = plan.num_preempted == 0 and not plan.is_full
+        has_room = plan.num_preempted == 0 and not plan.waits_for_copies
         if only is None and has_room and self._requests.waiting:
             for request, match in self._admission.who_may_begin():
                 self._requests.admit(request)
@@ -147,7 +147,7 @@ class Scheduler:
         while not self._kv.reserve(branch.table, end):
             victim = self._requests.running[-1]
             if victim is branch.request and any(t.kind == "copy" for t in self._kv.transfers()):
-                plan.is_full = True
+                plan.waits_for_copies = True
                 return False
             self._preempt(victim, plan)
             if victim is branch.request:
@@ -193,7 +193,7 @@ class Scheduler:
             [row.asked for row in plan.head_rows],
             write_starts=[table.num_stored for table in tables],
             top_k=max(request.decoding.num_candidates for request in plan.requests),
-            uniforms=Chances(plan.head_rows).at([row.position for row in plan.head_rows]),
+            uniforms=RowUniforms(plan.head_rows).at([row.position for row in plan.head_rows]),
         )
 
 

@@ -42,7 +42,7 @@ class StepPlan:
     # Rows for tokens [begin, end) of a branch.
     spans: dict[Branch, tuple[int, int]] = field(default_factory=dict)
     num_preempted: int = 0
-    is_full: bool = False  # one waits until blocks are copied
+    waits_for_copies: bool = False  # a branch has no room until blocks are copied
     transfers: Sequence[Transfer] = ()  # to make before the rows run, in this order
     requests: dict[Request, list[HeadRow]] = field(default_factory=dict)  # each with its rows
     caught_up: set[Request] = field(default_factory=set)  # those that go on after the step

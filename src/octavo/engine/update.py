@@ -69,7 +69,7 @@ class Updater:
         if decision.error is not None:
             self._requests.fail(request, decision.error)
             return
-        request.is_half = True
+        request.is_half_updated = True
         if decision.row_values:
             request.take(decision.row_values)
         if decision.continuations:
@@ -81,7 +81,7 @@ class Updater:
                 request.first_token_at = now
         if decision.end or not request.live_branches:
             request.ending = decision.end or "stop"
-        request.is_half = False
+        request.is_half_updated = False
         if request.ending is not None:
             self._requests.end(request, request.ending)
 

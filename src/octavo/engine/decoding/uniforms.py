@@ -1,5 +1,8 @@
-"""Chances: the numbers by which the rows of a step draw, each of its request's seed, its answer and
-the position of the token drawn, and of nothing else."""
+"""RowUniforms: the numbers, uniform in [0, 1), that the rows of a step are drawn by.
+
+Each depends on its request's seed, its answer and the position of the token drawn, and on nothing
+else.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,9 @@ from octavo.engine.step import HeadRow
 from octavo.kernels import native
 
 
-class Chances:
+class RowUniforms:
     def __init__(self, rows: Sequence[HeadRow]) -> None:
-        """These rows, and those after them that ask for the same."""
+        """Serves these rows, and in later steps those after them that ask for the same."""
         self._any = any(row.asked.want is Want.DRAW for row in rows)
         counters = [(row.branch.request.seed, row.branch.index) for row in rows]
         self._counters = np.array(counters, np.uint64).reshape(-1, 2)
