@@ -107,7 +107,7 @@ def test_sinks_are_a_block_where_k_is_int4_or_they_are_asked_for_and_cached_name
     options: dict[str, object], sinks: int, dtypes: tuple[str, str]
 ) -> None:
     config = EngineConfig.parse(options)
-    assert (config.sink_tokens, config.page_dtypes) == (sinks, dtypes)
+    assert (config.kv_sink_tokens, config.page_dtypes) == (sinks, dtypes)
 
 
 def test_a_sliding_context_keeps_a_block_of_the_beginning_unless_said() -> None:
@@ -117,7 +117,7 @@ def test_a_sliding_context_keeps_a_block_of_the_beginning_unless_said() -> None:
         {"sliding_context": 96, "kv_dtype": "int4", "kv_sinks": 0},
         {"sliding_context": 96, "kv_dtype": "k=int8,v=int4"},
     )  # fmt: skip
-    assert [EngineConfig.parse(c).seen_sinks for c in configs] == [32, 64, 0, 96, 32, 32]
+    assert [EngineConfig.parse(c).sliding_sinks for c in configs] == [32, 64, 0, 96, 32, 32]
     assert EngineConfig().sliding_context is None
 
 

@@ -160,7 +160,7 @@ class EngineConfig:
         return full, window
 
     @property
-    def seen_sinks(self) -> int:
+    def sliding_sinks(self) -> int:
         """Return how many of a sliding context's tokens are a sequence's first ones."""
         return self.block_size if self.sinks is None else self.sinks
 
@@ -173,7 +173,7 @@ class EngineConfig:
         return KV_FORMATS[SINKS_DTYPE]
 
     @property
-    def sink_tokens(self) -> int:
+    def kv_sink_tokens(self) -> int:
         """Return how many tokens of a sequence stay bf16 where layers see them all: the whole first
         block, or none."""
         k, v = self.kv_dtypes.full
@@ -184,7 +184,7 @@ class EngineConfig:
     def page_dtypes(self) -> tuple[str, str]:
         """Return what pages of K and of V are named by: where tokens lie depends on how many stay
         bf16."""
-        sinks = f"+{self.sink_tokens}" if self.sink_tokens else ""
+        sinks = f"+{self.kv_sink_tokens}" if self.kv_sink_tokens else ""
         (k, v), (window_k, window_v) = self.kv_dtypes
         if (k, v) == (window_k, window_v):
             return k + sinks, v + sinks
@@ -201,7 +201,7 @@ class EngineConfig:
         self._check_sliding()
         if not self.kv_sinks:
             return
-        if not self.sink_tokens:
+        if not self.kv_sink_tokens:
             raise UsageError(
                 f"kv_sinks={self.kv_sinks}: only {HAS_SINKS} has sinks, where layers see all "
                 f"tokens, and kv_dtype is {self.kv_dtype}: expected kv_dtype {HAS_SINKS}, or "
@@ -214,7 +214,7 @@ class EngineConfig:
             )
 
     def _check_sliding(self) -> None:
-        size, tokens, sinks = self.block_size, self.sliding_context, self.seen_sinks
+        size, tokens, sinks = self.block_size, self.sliding_context, self.sliding_sinks
         if tokens is None:
             if self.sinks is not None:
                 raise UsageError(
@@ -234,7 +234,7 @@ class EngineConfig:
             raise UsageError(
                 f"sliding_context={tokens} needs the KV cache: leave kv_cache=False out"
             )
-        if self.sink_tokens:
+        if self.kv_sink_tokens:
             raise UsageError(
                 f"sliding_context={tokens}: with kv_dtype {self.kv_dtype} the first tokens stay "
                 "bf16, which a sliding context does not have: add kv_sinks=0, or choose int8"

@@ -24,7 +24,7 @@ from octavo.model.config import ModelConfig
 from octavo.model.registry import build_program
 from octavo.planning.available_memory import available_memory
 from octavo.planning.memory import KVPages, kv_pages, page_formats, plan_memory
-from octavo.planning.sliding import slid
+from octavo.planning.sliding import apply_sliding_context
 from octavo.program.program import Program
 from octavo.sampling_params import Sampling
 from octavo.tokenizer import Tokenizer
@@ -117,7 +117,7 @@ def _load(model: str | Path, config: EngineConfig) -> LoadedModel:
     model_longest = header.config.longest(config.context)
     longest = config.longest_sequence(model_longest)
     check_context(config.context, longest, header.config.why_no_longer)
-    program = slid(program, config, model_context)
+    program = apply_sliding_context(program, config, model_context)
     plan = plan_memory(
         config, _pages(program, config, _max_rows(config, model_longest)),
         longest, weight_bytes=weight_bytes, available=available_memory(),
@@ -125,7 +125,7 @@ def _load(model: str | Path, config: EngineConfig) -> LoadedModel:
     seen = config.sliding_context or plan.context
     model_config = header.config.for_context(seen)
     if model_config is not header.config:
-        program = slid(build_program(model_config), config, model_context)
+        program = apply_sliding_context(build_program(model_config), config, model_context)
     pool = thread_pool(config.threads)
     # Both may take a second, and packing leaves the GIL to the tokenizer.
     with ThreadPoolExecutor(1) as beside:
@@ -170,7 +170,7 @@ def _load(model: str | Path, config: EngineConfig) -> LoadedModel:
         sampling=header.sampling(),
         weights_mapped=weights.mapped,
         kv_warning=kv_verdicts.warning(
-            folder, digest, config.kv_dtype, config.weights, config.sink_tokens
+            folder, digest, config.kv_dtype, config.weights, config.kv_sink_tokens
         ),
     )
     to_keep = None if kept is None or found is not None else Pack(kept, weights)
@@ -230,5 +230,5 @@ def numerics(config: EngineConfig, *, long_rope: bool = False) -> str:
     parts = [numerics_id(default_isa()), config.activations or "int8", config.weights or "packed"]
     parts += ["long rope"] if long_rope else []
     if config.sliding_context is not None:
-        parts.append(f"sliding {config.sliding_context}, sinks {config.seen_sinks}")
+        parts.append(f"sliding {config.sliding_context}, sinks {config.sliding_sinks}")
     return "/".join(parts)

@@ -77,7 +77,7 @@ def alone_of(
     shape: Shape, type: GGMLType, kv: tuple[tuple[str, Any], ...], block_size: int
 ) -> Alone:
     """Sinks are a block: with them bits depend on its size."""
-    size = block_size if EngineConfig.parse(dict(kv)).sink_tokens else 32
+    size = block_size if EngineConfig.parse(dict(kv)).kv_sink_tokens else 32
     runner = make_runner(
         model_of(shape, type), ALONE, num_blocks=14 * 32 // size, max_rows=14 * 32,
         block_size=size, **dict(kv),

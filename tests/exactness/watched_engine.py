@@ -45,7 +45,7 @@ class WatchedEngine:
         kv: dict[str, Any] = {
             name: options[name] for name in ("kv_dtype", "kv_sinks") if name in options
         }
-        has_sinks = EngineConfig.parse(kv).sink_tokens > 0
+        has_sinks = EngineConfig.parse(kv).kv_sink_tokens > 0
         groups = [PlainGroup(s.window, s.beginning, s.window > 0 or not has_sinks) for s in specs]
         seen["contexts that slide"] += any(spec.beginning for spec in specs)
         self.slides_at = min((s.most_seen for s in specs if s.slides), default=None)

@@ -116,7 +116,7 @@ def measure(
     found = []
     for dtype in dtypes:
         mine = options_of(options, dtype)
-        taken, sinks = window_bytes(subject, mine), EngineConfig.parse(mine).sink_tokens
+        taken, sinks = window_bytes(subject, mine), EngineConfig.parse(mine).kv_sink_tokens
         judged = judge(dtype, quality[dtype], quality[REFERENCE])
         found.append(
             Measured(

@@ -140,7 +140,7 @@ def _arithmetic(config: EngineConfig) -> dict[str, str]:
         "activations": config.activations or "int8",
     }
     if config.sliding_context is not None:
-        found["sliding_context"] = f"{config.sliding_context} with {config.seen_sinks} sinks"
+        found["sliding_context"] = f"{config.sliding_context} with {config.sliding_sinks} sinks"
     return found
 
 

@@ -85,7 +85,7 @@ def _pieces(
     if config.sliding_context is not None:
         slides = [
             f"The context slides: in full layers a token sees {config.sliding_context:,} at most, "
-            f"of them the first {config.seen_sinks:,}."
+            f"of them the first {config.sliding_sinks:,}."
         ]
     return [
         f"{found.model}: {counted(cfg.num_layers, 'layer')}, hidden {cfg.hidden_size:,}, "

@@ -18,7 +18,7 @@ from octavo.cli.screen import Screen
 from octavo.cli.staying import staying
 from octavo.config import EngineConfig, check_context
 from octavo.environment import find_home, home
-from octavo.planning.sliding import slid
+from octavo.planning.sliding import apply_sliding_context
 from octavo.weights import library
 from octavo.weights.hub.name import PREFIX
 from octavo.weights.progress import Progress
@@ -77,7 +77,7 @@ def _in_context(
     model: ModelConfig, program: Program, context: int | None, config: EngineConfig
 ) -> tuple[Program, int]:
     most = config.longest_sequence(model.longest(context))
-    program = slid(program, config, model.context)
+    program = apply_sliding_context(program, config, model.context)
     check_context(context, most, model.why_no_longer)
     usual = config.sliding_context or min(USUAL_CONTEXT, most)
     return program, usual if context is None else context

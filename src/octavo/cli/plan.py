@@ -28,7 +28,7 @@ from octavo.model.config import ModelConfig
 from octavo.planning.experts import active_bytes
 from octavo.planning.memory import kv_pages, page_formats
 from octavo.planning.plan import PROCESS_BYTES, Plan
-from octavo.planning.sliding import slid
+from octavo.planning.sliding import apply_sliding_context
 from octavo.program.kv_bytes import PageFormats, expanded_bytes, kv_bytes_per_token
 from octavo.values import check_whole
 from octavo.weights.packed_formats import in_file_bytes, packed_bytes
@@ -92,7 +92,7 @@ def plan(
     if model is None:
         if weights is not None:
             raise UsageError("--weights is of a model; with a shape give --weights-bits")
-        program, cfg = slid(shape.program(), config, native.MAX_CONTEXT), None
+        program, cfg = apply_sliding_context(shape.program(), config, native.MAX_CONTEXT), None
         tokens = context or sliding_context or USUAL_CONTEXT
         weight_bytes = active = shape.weight_bytes(program)
         in_file = 0.0

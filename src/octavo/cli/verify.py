@@ -50,7 +50,7 @@ def run(model: Model, *, json: AsJson = False, engine: dict[str, object]) -> Non
     screen.say(_summary(report))
     chosen = {
         "kv_dtype": config.kv_dtype,
-        "kv_sinks": config.sink_tokens,
+        "kv_sinks": config.kv_sink_tokens,
         "activations": config.activations or "int8",
         "weights": config.weights,
         "block_size": config.block_size,

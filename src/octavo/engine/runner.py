@@ -84,7 +84,7 @@ class Runner:
         self.mask_words = -(-program.logits_width // 32)
         self.max_rows = max_rows
         self._profile = config.profile
-        groups = page_groups(program, config.sink_tokens, context)
+        groups = page_groups(program, config.kv_sink_tokens, context)
         self.layouts = kv_layouts(program, config)
         # All layer groups share one budget: each has an address range that could take it alone.
         self.kv_budget = kv_budget
@@ -187,7 +187,7 @@ class PageStorage:
 
 def kv_layouts(program: Program, config: EngineConfig) -> list[native.KVLayout]:
     """The pages of each layer group; those of sinks behind all others."""
-    groups = page_groups(program, config.sink_tokens)
+    groups = page_groups(program, config.kv_sink_tokens)
     return [kv_layout(program, each.group, config, is_sinks=each.is_sinks) for each in groups]
 
 
@@ -196,7 +196,7 @@ def blocks_bytes(
 ) -> int:
     """Bytes of as many blocks in every layer group, as so many sequences have them that let none
     go: each begins with one of sinks, where there are some."""
-    groups = page_groups(program, config.sink_tokens)
+    groups = page_groups(program, config.kv_sink_tokens)
     layout = Layout(_layer_groups(groups, kv_layouts(program, config)), config.block_size, 1)
     first, others = layout.between(0, 1), layout.between(1, 2)
     counts = [

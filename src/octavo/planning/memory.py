@@ -93,7 +93,7 @@ def page_formats(program: Program, config: EngineConfig) -> PageFormats:
             f"kv_sinks={config.kv_sinks}: this model has a window in all layers, and only layers "
             "that see all tokens have sinks: leave kv_sinks out"
         )
-    sinks = Sinks(config.sink_tokens, config.sink_format) if config.sink_tokens else None
+    sinks = Sinks(config.kv_sink_tokens, config.sink_format) if config.kv_sink_tokens else None
     return PageFormats(*config.kv_formats, sinks)
 
 

@@ -11,7 +11,7 @@ from octavo.program.program import Program
 from octavo.program.slide import slide, why_not_sliding
 
 
-def slid(program: Program, config: EngineConfig, model_context: int) -> Program:
+def apply_sliding_context(program: Program, config: EngineConfig, model_context: int) -> Program:
     """The program whose context slides if the options say so. Raises UsageError where it cannot, or
     where rows would see more than the model was trained for."""
     tokens = config.sliding_context
@@ -24,4 +24,4 @@ def slid(program: Program, config: EngineConfig, model_context: int) -> Program:
         )
     if (why := why_not_sliding(program)) is not None:
         raise UsageError(f"sliding_context={tokens}: this model has none: {why}")
-    return slide(program, tokens, config.seen_sinks)
+    return slide(program, tokens, config.sliding_sinks)

@@ -55,7 +55,7 @@ class Proof:
             window=min(filter(None, windows), default=0),
         )  # fmt: skip
         self.threads = config.threads or native.usable_cpus()
-        self.has_sinks = config.sink_tokens > 0
+        self.has_sinks = config.kv_sink_tokens > 0
         self.has_windows = any(0 < window < subject.context - 2 * NEW for window in windows)
         self._subject = subject
         self._config = replace(config, step_ms=None, kv_idle=float("inf"), max_num_seqs=64)
