@@ -72,7 +72,7 @@ class Batch:
 
 @dataclass(slots=True, eq=False)
 class StepOutput:
-    """Filled in by who runs a batch. Arrays are by output; `logits`, `hidden` and those of what was
+    """What running a batch gave. Arrays are by output; `logits`, `hidden` and those of what was
     drawn hold only the outputs that asked, in order."""
 
     argmax: IntArray  # (outputs,); -1 of those that want HIDDEN, which give no logits
@@ -104,9 +104,9 @@ def make_batch(
     top_k: int = 0,
     uniforms: Uniforms | None = None,
 ) -> Batch:
-    """A ragged batch. `spans`: each sequence's (tokens, position of the first); `tables`: by layer
-    group, each sequence's blocks; `asked`: of each output. Without `write_starts` K and V of every
-    row are stored."""
+    """Make a ragged batch. `spans`: each sequence's (tokens, position of the first); `tables`: by
+    layer group, each sequence's blocks; `asked`: of each output. Without `write_starts` K and V of
+    every row are stored."""
     if write_starts is None:
         write_starts = [first for _, first in spans]
     width = max(len(table) for group in tables for table in group)
@@ -134,11 +134,11 @@ def next_batch(
     asked: Sequence[Asked] | None = None,
     uniforms: Uniforms | None = None,
 ) -> Batch:
-    """The batch after one of a row for each sequence, each of which is an output: the `tokens` that
-    follow, whose K and V are stored. `tables`: of the sequences whose blocks have changed, those of
-    each layer group. `asked`: None if all outputs ask for what they did before. Lists become
-    arrays, and no array is computed with: between two forwards all code is out of the caches, and
-    each way through numpy takes 10 us."""
+    """Make the batch that follows one of decodes alone, where each sequence has one row and each
+    row is an output: the next `tokens`, whose K and V are stored. `tables`: of the sequences whose
+    blocks have changed, those of each layer group. `asked`: None if all outputs ask for what they
+    did before. Nothing is computed by numpy, arrays are only made of lists: between two forwards
+    its code is in no cache, and each operation takes 10 us."""
     block_tables = batch.block_tables
     if tables:
         old, (num_groups, num_sequences, width) = block_tables, block_tables.shape
@@ -193,7 +193,7 @@ def _wanted_by(batch: Batch) -> _Wanted:
 
 
 def _stacked(masks: Sequence[Mask | None]) -> NDArray[np.uint32] | None:
-    """One for each output; without any, None."""
+    """Stack the masks, one for each output; None if no output has one."""
     given = [mask for mask in masks if mask is not None]
     if not given:
         return None

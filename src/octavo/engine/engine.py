@@ -37,6 +37,8 @@ _TOTALS_AGE = 0.05  # seconds; adding up takes half a percent of the steps of a 
 
 
 class Engine:
+    """The requests that have not ended, the KV cache, and the step that moves them on."""
+
     def __init__(
         self,
         runner: Forward,
@@ -73,6 +75,7 @@ class Engine:
         """Run one step, of one running request alone if it is given. Ends requests that are done,
         and those that are past their deadline. What a step did before it raised is in the result of
         the next."""
+        # A request alone is run by the transaction of a step that raised: there it raises again.
         with Transaction(self.requests, self.scheduler, None if only else self.step):
             plan = self.scheduler.schedule(only)
             output = self.runner.forward(plan)

@@ -30,6 +30,7 @@ class LiveRequests:
         self.next_deadline = inf
         self.num_changes = 0  # how often a branch got its blocks, or gave them back
         self._kv = kv
+        # Windowed groups give blocks back in a commit.
         self._lets_go = any(not group.keeps_all for group in kv.groups)
 
     def add(self, request: Request) -> None:
@@ -78,7 +79,7 @@ class LiveRequests:
             branch.num_computed_tokens = accepted
 
     def _becomes_whole(self, branch: Branch, accepted: int) -> bool:
-        """Whether a block of its does, which may then become one with an equal one."""
+        """Whether one of its blocks becomes whole, and may be replaced by an equal one."""
         size = self._kv.block_size
         return branch.num_computed_tokens // size < accepted // size
 

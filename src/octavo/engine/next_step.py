@@ -29,8 +29,8 @@ class NextStep:
         self._num_changes = 0  # as it was planned
 
     def keep(self, plan: StepPlan, *, has_slot: bool) -> None:
-        """Move this plan on in the next step, if it has one row of each branch that runs, its last,
-        and each goes on by itself."""
+        """Keep this plan, to move it on in the next step, if it has one row of each branch that
+        runs, its last, and each goes on by itself."""
         self._plan = None
         running = self._requests.running
         if (
@@ -54,11 +54,11 @@ class NextStep:
             self._uniforms = RowUniforms(plan.head_rows)
 
     def drop(self) -> None:
-        """Move nothing on: another step came in between, or all has ended."""
+        """Forget the plan: another step came in between, or all has ended."""
         self._plan, self._views, self._asking = None, [], []
 
     def plan(self, begun: float) -> StepPlan | None:
-        """The step at hand; None: it has to be planned anew."""
+        """Return the kept plan moved on by a token; None if the step has to be planned anew."""
         plan, requests, kv = self._plan, self._requests, self._kv
         if plan is None or requests.num_changes != self._num_changes:
             return None

@@ -1,8 +1,8 @@
 """Sampler: the third verb. What the head gave becomes a decision for each request of the step.
 
 Fills the head rows of the plan, takes the arrays out again, and changes nothing else: what raises
-in here can be decided again.
-Where a request itself raises, its decision is that error. Knows no blocks and no queues.
+in here can be decided again. Where a request itself raises, its decision is that error. Knows no
+blocks and no queues.
 """
 
 from __future__ import annotations

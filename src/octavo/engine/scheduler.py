@@ -52,8 +52,8 @@ class Scheduler:
         self.clock = clock
 
     def schedule(self, only: Request | None = None) -> StepPlan:
-        """The next step, after what is past its deadline was ended; `only` one running request's,
-        if it is given."""
+        """Plan the next step, after requests past their deadline were ended; with `only`, a step of
+        that running request alone."""
         begun = self.clock()
         self._requests.end_late(begun)
         plan = self.next_step.plan(begun) if only is None else None
@@ -141,8 +141,8 @@ class Scheduler:
             self._plan(branch, end, plan)
 
     def _plan(self, branch: Branch, end: int, plan: StepPlan) -> bool:
-        """Reserve the slots of the rows up to `end`, if need be from those that rank last. False:
-        the request itself does."""
+        """Plan the rows of a branch up to `end`: reserve their slots, and while there is no room
+        preempt the request that ranks last. False if that is its own, or if it waits for copies."""
         assert branch.table is not None
         while not self._kv.reserve(branch.table, end):
             victim = self._requests.running[-1]
@@ -198,8 +198,8 @@ class Scheduler:
 
 
 def _prompt_rows(branch: Branch, begin: int, end: int, first_row: int) -> Iterator[HeadRow]:
-    """The rows of a span that are the prompt's and give a value, of a request that wants every
-    row's; the first of the span is row `first_row` of the batch."""
+    """Yield the rows of a span that are the prompt's and give a value, of a request that wants
+    every row's; the first of the span is row `first_row` of the batch."""
     request = branch.request
     asked = Asked(Want.HIDDEN if request.every_row == "hidden" else Want.LOGITS)
     first = max(begin, request.num_values)  # one that ran again gives nothing new

@@ -28,7 +28,8 @@ class Transaction:
         scheduler: Scheduler | None = None,
         run_alone: Callable[[Request], StepResult] | None = None,
     ) -> None:
-        """With `run_alone`, the requests of the step that raise when they run alone end."""
+        """`scheduler` knows which requests the step planned. With `run_alone`, which steps one of
+        them, those that raise when they run alone end; without it the error is raised."""
         self._requests = requests
         self._scheduler = scheduler
         self._run_alone = run_alone

@@ -40,6 +40,8 @@ class Updater:
         self.clock = clock
 
     def update(self, plan: StepPlan, out: StepOutput, decisions: Sequence[Decision]) -> None:
+        """Commit what ran, apply the decisions, note the step. The rows of a request that did not
+        fail are all accepted: their tokens were given, or drawn in an earlier step."""
         self._kv.commit_transfers()
         if not plan.spans:
             return

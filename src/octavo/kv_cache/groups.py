@@ -58,7 +58,7 @@ class KeepEnds:
 
 @dataclass(frozen=True, slots=True)
 class LayerGroup:
-    """What a block of the group takes, and which blocks the group keeps."""
+    """What a block of the group takes in bytes, and which blocks of a sequence it keeps."""
 
     block_bytes: int
     keeps: Keep = KeepAll()
@@ -69,7 +69,8 @@ class LayerGroup:
 
 
 class Layout:
-    """The groups of a cache, and how tokens are cut into blocks."""
+    """The groups of a cache, and how tokens are cut into blocks. How bytes lie in a block is the
+    core's `KVLayout`."""
 
     def __init__(self, groups: Sequence[LayerGroup], block_size: int, max_rows: int) -> None:
         self.groups = tuple(groups)

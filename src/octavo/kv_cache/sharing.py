@@ -27,7 +27,8 @@ class Match(NamedTuple):
     partial: Node | None  # the child of the last of them that shares the most of what follows
     partial_tokens: int  # how many it shares
     row: int = 0  # the first that is still to run
-    known: int = 0  # tokens; what is more than `num_tokens`, rows to run lack a window for
+    # Tokens that full layers have: more than `num_tokens` where windowed ones lack what rows read.
+    known: int = 0
 
     @property
     def num_tokens(self) -> int:
