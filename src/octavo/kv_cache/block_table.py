@@ -35,7 +35,7 @@ class BlockTable:
     copies: list[tuple[BlockId, BlockId]] = field(default_factory=list)  # to make; sources are held
     registered: list[Node] = field(default_factory=list)  # by this table, each after its parent
     numbers: tuple[Sequence[int], ...] | None = None  # as kernels read them, until blocks change
-    # The pool's `num_holds` when the block being filled was found to be this table's alone; -1: that
+    # The pool's `num_holds` when the block being filled was found to be this table's alone; -1: it
     # is not known. As long as the two are equal nobody else can have come to hold it.
     own_at: int = -1
     _check_at: int = 0  # no block can be let go before a row at this position is next
