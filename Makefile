@@ -18,6 +18,8 @@ demo: $(VENV)/.installed  ## fetch SmolLM2 and let it answer
 	$(BIN)/octavo run smollm2 "Lionel Messi is a" --raw --max-tokens 48 --temperature 0
 	$(BIN)/octavo run smollm2 "Why is the sky blue?" --max-tokens 96 --temperature 0
 
+# Without bytecode each worker rewrites all tests and each program that a test starts compiles octavo.
+test: export PYTHONDONTWRITEBYTECODE =
 test: $(VENV)/.dev  ## every test but those that build the core
 	$(PYTHON) -m pytest -n auto --dist worksteal -m "not builds and not zig and not newest and not cross"
 
