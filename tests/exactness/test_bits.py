@@ -4,6 +4,7 @@ its threads."""
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from octavo.batch import Asked, Want, make_batch
+from octavo.engine.runner import Runner
 from octavo.kernels import native
 from octavo.weights.ggml_type import GGMLType
 from tests.tiny import SMALL_BLOCKS, TINY, all_logits, make_runner, tiny_model
@@ -19,20 +21,19 @@ from tests.tiny import SMALL_BLOCKS, TINY, all_logits, make_runner, tiny_model
 RNG = np.random.default_rng(3)
 LONG = [int(t) for t in RNG.integers(0, TINY.vocab_size, 600)]  # three chunks of attention
 POOLS = {n: native.ThreadPool(n) for n in (1, 2, 3)}
-RUNNERS = {
-    (n, kv): make_runner(
-        tiny_model(TINY, POOLS[n]), POOLS[n], num_blocks=96, max_rows=640, kv_dtype=kv
-    )
-    for n in POOLS
-    for kv in ("bf16", "f32", "int8", "int4")
-}
+
+
+@cache
+def runner_of(threads: int, kv: str) -> Runner:
+    pool = POOLS[threads]
+    return make_runner(tiny_model(TINY, pool), pool, num_blocks=96, max_rows=640, kv_dtype=kv)
 
 
 @pytest.mark.parametrize("kv", ["bf16", "f32", "int8", "int4"])
 def test_threads(kv: str) -> None:
-    one = all_logits(RUNNERS[1, kv], LONG)
+    one = all_logits(runner_of(1, kv), LONG)
     for threads in (2, 3):
-        assert np.array_equal(all_logits(RUNNERS[threads, kv], LONG), one)
+        assert np.array_equal(all_logits(runner_of(threads, kv), LONG), one)
 
 
 @pytest.mark.parametrize("threads", [16, 17])
@@ -40,7 +41,7 @@ def test_more_threads_than_an_op_has_work_for(threads: int) -> None:
     """The counters of an op's parts are whole lines of 16, and a head has three phases."""
     pool = native.ThreadPool(threads)
     runner = make_runner(tiny_model(TINY, pool), pool, max_rows=128)
-    one = RUNNERS[1, "bf16"]
+    one = runner_of(1, "bf16")
     for rows in (1, 5, 100):
         wants = [Asked(Want.ARGMAX)] * rows
         batch = make_batch([(LONG[:rows], 0)], [[list(range(4))]], range(rows), wants)
@@ -58,7 +59,7 @@ def test_more_threads_than_an_op_has_work_for(threads: int) -> None:
 )
 def test_chunks(kv: str, cuts: list[int], threads: int) -> None:
     assert np.array_equal(
-        all_logits(RUNNERS[threads, kv], LONG, cuts), all_logits(RUNNERS[1, kv], LONG)
+        all_logits(runner_of(threads, kv), LONG, cuts), all_logits(runner_of(1, kv), LONG)
     )
 
 
@@ -66,7 +67,7 @@ def test_chunks(kv: str, cuts: list[int], threads: int) -> None:
 def test_token_by_token_equals_the_whole(kv: str) -> None:
     prompt = LONG[:280]
     assert np.array_equal(
-        all_logits(RUNNERS[2, kv], prompt, range(1, 280)), all_logits(RUNNERS[2, kv], prompt)
+        all_logits(runner_of(2, kv), prompt, range(1, 280)), all_logits(runner_of(2, kv), prompt)
     )
 
 
@@ -78,7 +79,7 @@ def test_token_by_token_equals_the_whole(kv: str) -> None:
 )
 def test_neighbours_of_any_length(spans: list[tuple[int, int]], threads: int, seed: int) -> None:
     """1 to 9 branches, each with `first` tokens cached and `count` new, in shuffled blocks."""
-    runner = RUNNERS[threads, "bf16"]
+    runner = runner_of(threads, "bf16")
     rng = np.random.default_rng(seed)
     free = [int(b) for b in rng.permutation(runner.num_blocks[0])]
     branches, tables = [], []
@@ -95,7 +96,7 @@ def test_neighbours_of_any_length(spans: list[tuple[int, int]], threads: int, se
     rows = sum(len(tokens) for tokens, _ in new)
     batch = make_batch(new, [tables], range(rows), [Asked(Want.LOGITS)] * rows)
     together = runner.run(batch).logits
-    alone = [all_logits(RUNNERS[1, "bf16"], tokens)[first:] for tokens, first in branches]
+    alone = [all_logits(runner_of(1, "bf16"), tokens)[first:] for tokens, first in branches]
     assert np.array_equal(together, np.concatenate(alone))
 
 
@@ -108,7 +109,9 @@ def test_block_size(block_size: int) -> None:
         max_rows=640,
         block_size=block_size,
     )
-    assert np.array_equal(all_logits(runner, LONG, [37, 411]), all_logits(RUNNERS[1, "bf16"], LONG))
+    assert np.array_equal(
+        all_logits(runner, LONG, [37, 411]), all_logits(runner_of(1, "bf16"), LONG)
+    )
 
 
 @pytest.mark.parametrize(

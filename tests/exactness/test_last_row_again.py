@@ -4,6 +4,7 @@ the page: tests/program/test_write_starts.py) and has the bits of the first time
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from octavo.batch import Asked, Want, make_batch
+from octavo.engine.runner import Runner
 from octavo.kernels import native
 from tests.tiny import TINY, all_logits, make_runner, tiny_model
 
@@ -18,28 +20,21 @@ RNG = np.random.default_rng(5)
 LONG = [int(t) for t in RNG.integers(0, TINY.vocab_size, 560)]
 POOLS = {n: native.ThreadPool(n) for n in (1, 2, 3)}
 SHAPES = {"gqa": TINY, "mha": replace(TINY, kv_heads=4), "mqa": replace(TINY, kv_heads=1)}
-RUNNERS = {
-    (name, kv): make_runner(
-        tiny_model(config, POOLS[2]), POOLS[2], num_blocks=400, max_rows=640, kv_dtype=kv
-    )
-    for name, config in SHAPES.items()
-    for kv in ("bf16", "f32", "int8", "int4")
-}
-BY_THREADS = {
-    (threads, kv): make_runner(
-        tiny_model(TINY, POOLS[threads]), POOLS[threads], num_blocks=400, max_rows=640, kv_dtype=kv
-    )
-    for threads in POOLS
-    for kv in ("bf16", "f32", "int8", "int4")
-}
 LENGTHS = [1, 31, 32, 33, 256, 257, 560]  # blocks of 32, partly filled and full; chunks of 256
+
+
+@cache
+def runner_of(name: str, threads: int, kv: str, *, is_alone: bool = False) -> Runner:
+    """What runs alone has pages of its own."""
+    model = tiny_model(SHAPES[name], POOLS[threads])
+    return make_runner(model, POOLS[threads], num_blocks=400, max_rows=640, kv_dtype=kv)
 
 
 @pytest.mark.parametrize("name", SHAPES)
 @pytest.mark.parametrize("kv", ["bf16", "f32", "int8", "int4"])
 @pytest.mark.parametrize("length", LENGTHS)
 def test_its_logits_are_those_of_the_original_run(name: str, kv: str, length: int) -> None:
-    runner = RUNNERS[name, kv]
+    runner = runner_of(name, 2, kv)
     prompt = LONG[:length]
     original = all_logits(runner, prompt)
     tables = [[range(count)] for count in runner.num_blocks]
@@ -49,7 +44,7 @@ def test_its_logits_are_those_of_the_original_run(name: str, kv: str, length: in
     # And what follows it is the same as without the hit.
     following = make_batch([([7], length)], tables, [0], [Asked(Want.LOGITS)])
     assert np.array_equal(
-        runner.run(following).logits[0], all_logits(RUNNERS[name, kv], [*prompt, 7])[-1]
+        runner.run(following).logits[0], all_logits(runner_of(name, 2, kv), [*prompt, 7])[-1]
     )
 
 
@@ -66,7 +61,7 @@ def test_in_a_batch_where_only_some_sequences_store(
     shared: int, again: int, others: list[tuple[int, int]], threads: int, kv: str, seed: int
 ) -> None:
     """`again` branches share one prompt's blocks and run its last row; the others store theirs."""
-    runner = BY_THREADS[threads, kv]
+    runner = runner_of("gqa", threads, kv)
     rng = np.random.default_rng(seed)
     free = [int(b) for b in rng.permutation(min(runner.num_blocks))]
     prompts = [LONG[:shared]]
@@ -87,7 +82,7 @@ def test_in_a_batch_where_only_some_sequences_store(
     )  # fmt: skip
     together = runner.run(batch).logits
     alone = [
-        all_logits(RUNNERS["gqa", kv], prompts[i])[first:]
+        all_logits(runner_of("gqa", 2, kv, is_alone=True), prompts[i])[first:]
         for i, first in zip(branches, firsts, strict=True)
     ]
     assert np.array_equal(together, np.concatenate(alone))
