@@ -21,9 +21,7 @@ from octavo.weights.ggml_type import GGMLType
 from octavo.weights.gguf_header import TensorInfo
 
 Values = npt.NDArray[np.generic]
-_STRIP = (
-    64  # rows that are transposed at once: three times as fast as all, where rows are 2^n bytes
-)
+_STRIP = 64  # rows transposed at once: three times as fast as all, where rows are 2^n bytes
 
 
 class Padding(NamedTuple):
