@@ -73,23 +73,30 @@ class Scaling(NamedTuple):
         return cls(scale / softcap, softcap * LOG2_E) if softcap else cls(None, scale * LOG2_E)
 
 
+def scores_of(part: Part, level: str) -> Floats:
+    """(N, L): no score depends on another, so those of all tokens that a row sees come at once."""
+    seen = part.sees.any(axis=0)
+    scores = np.zeros(part.sees.shape, F32)
+    k_twin, _ = twins(part.layout, level)
+    scores[:, seen] = k_twin.scores(part.q, part.keys[seen], level != "base")
+    return scores
+
+
 def one_chunk(
-    parts: list[Part], begin: int, scaling: Scaling, ramp: Ramp | None, isa: str
-) -> tuple[Floats, Floats, Floats]:
+    parts: list[Part], scores: list[Floats], begin: int, scaling: Scaling, ramp: Ramp | None,
+    level: str,
+) -> tuple[Floats, Floats, Floats]:  # fmt: skip
     """State of every row over a chunk. Of a tile one part comes after the other."""
-    rows, fused = len(parts[0].q), isa != "base"
-    alike = all(part.layout is parts[0].layout for part in parts)
-    level = isa if alike else "avx512"  # beside int4 pages bf16 ones take no tiles
+    rows, fused = len(parts[0].q), level != "base"
     m, lanes = np.full(rows, NO_MAX), np.zeros((rows, 16), F32)
     o = np.zeros((rows, parts[0].layout.v_dim), F32)
-    for start, part in product(range(begin, begin + CHUNK, TILE), parts):
-        keys, values, sees, layout, q = part
-        k_twin, v_twin = twins(layout, level)
-        tile, seen = slice(start, start + TILE), sees[:, start : start + TILE]
+    for start, i in product(range(begin, begin + CHUNK, TILE), range(len(parts))):
+        tile, part = slice(start, start + TILE), parts[i]
+        seen = part.sees[:, tile]
         if not seen.any():
             continue
         with np.errstate(all="ignore"):
-            score = k_twin.scores(q, keys[tile], fused)
+            score = scores[i][:, tile]
             if scaling.inner is not None:
                 score = tanh(score * scaling.inner, fused)
             if ramp is not None:
@@ -101,7 +108,8 @@ def one_chunk(
         m, lanes = after, lanes * alpha[:, None]
         for sixteen in range(0, TILE, 16):
             lanes = lanes + p[:, sixteen : sixteen + 16]
-        o = v_twin.add_values(o * alpha[:, None], p, values[tile], seen, fused)
+        _, v_twin = twins(part.layout, level)
+        o = v_twin.add_values(o * alpha[:, None], p, part.values[tile], seen, fused)
     return m, tree(lanes), o
 
 
@@ -110,13 +118,16 @@ def one_head(
 ) -> Floats:
     """Sink logits (N,)."""
     rows, fused = len(parts[0].q), isa != "base"
+    alike = all(part.layout is parts[0].layout for part in parts)
+    level = isa if alike or not fused else "avx512"  # beside int4 pages bf16 ones take no tiles
+    scores = [scores_of(part, level) for part in parts]
     m, total = np.full(rows, NO_MAX), np.zeros(rows, F32)
     o = np.zeros((rows, parts[0].layout.v_dim), F32)
     for start in range(0, len(parts[0].keys), CHUNK):
         seen = np.any([part.sees[:, start : start + CHUNK].any(axis=1) for part in parts], axis=0)
         if not seen.any():
             continue
-        chunk_m, chunk_l, chunk_o = one_chunk(parts, start, scaling, ramp, isa)
+        chunk_m, chunk_l, chunk_o = one_chunk(parts, scores, start, scaling, ramp, level)
         if ramp is not None:
             chunk_m = chunk_m + ramp.of_chunk(start, scaling.c)
         after = np.maximum(chunk_m, m)

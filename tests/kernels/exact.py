@@ -50,7 +50,7 @@ def fma32(a: ArrayLike, b: ArrayLike, c: ArrayLike) -> Floats:
         total = np.asarray(product + addend)
         once = total.astype(np.float32)
         unsure = (total.view(np.int64) & 0x1FFFFFFF) == 0x10000000
-        unsure |= np.abs(total) < 2.0**-126
+        unsure |= (np.abs(total) < 2.0**-126) & (total != 0)
         if unsure.any():
             terms = (np.broadcast_to(v, total.shape)[unsure] for v in (product, addend))
             once = np.asarray(once)

@@ -7,6 +7,8 @@ through the tokens in the kernels' order.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -64,27 +66,38 @@ class F32Twin:
 
     def scores(self, q: Floats, keys: Bytes, fused: bool) -> Floats:
         """q (N, dim) times the rows of S tokens: (N, S)."""
-        nothing, every = np.zeros((len(q), len(keys)), F32), np.ones(q.shape, bool)
-        return self.chain(nothing, self.rounded(q), self.decode(keys).T, every, fused)
+        return self.dots(self.rounded(q), self.decode(keys), fused)
 
     def add_values(self, o: Floats, p: Floats, values: Bytes, sees: Bools, fused: bool) -> Floats:
         """o (N, dim) plus weights (N, S) times the rows of S tokens, those that a row sees."""
-        return self.chain(o, self.rounded(p), self.decode(values), sees, fused)
+        return self.weighed(o, self.rounded(p), self.decode(values), sees, fused)
 
-    def chain(self, acc: Floats, columns: Floats, rows: Floats, sees: Bools, fused: bool) -> Floats:
-        """acc (N, W) + columns (N, S) times rows (S, W), step by step.
-
-        A step that row n does not see is skipped. In a step of two values the odd one comes first;
-        an unseen value of a seen step counts as 0.
-        """
-        for i in range(0, columns.shape[1], self.step):
-            after = acc
-            for j in reversed(range(i, i + self.step)):
-                seen = sees[:, j : j + 1]
-                column = np.where(seen, columns[:, j : j + 1], F32(0))
-                after = fma(column, np.where(seen, rows[j], F32(0)), after, fused)
-            acc = np.where(sees[:, i : i + self.step].any(axis=1, keepdims=True), after, acc)
+    def dots(self, q: Floats, k: Floats, fused: bool) -> Floats:
+        """q (N, dim) times k (S, dim), step by step: (N, S)."""
+        acc = np.zeros((len(q), len(k)), F32)
+        for d in self._in_steps(q.shape[1]):
+            acc = fma(q[:, d : d + 1], k[:, d], acc, fused)
         return acc
+
+    def weighed(self, o: Floats, p: Floats, v: Floats, sees: Bools, fused: bool) -> Floats:
+        """o (N, dim) plus p (N, S) times v (S, dim), step by step.
+
+        A step that row n does not see is skipped; an unseen value of a seen step counts as 0.
+        """
+        weights = np.where(sees, p, F32(0))
+        enters = sees.reshape(len(p), -1, self.step).any(axis=2).repeat(self.step, axis=1)
+        o = o.copy()
+        for t in self._in_steps(len(v)):
+            rows = np.flatnonzero(enters[:, t])
+            if not len(rows):
+                continue
+            value = np.where(sees[rows, t, None], v[t], F32(0))
+            o[rows] = fma(weights[rows, t, None], value, o[rows], fused)
+        return o
+
+    def _in_steps(self, count: int) -> Iterable[int]:
+        """In a step of two values the odd one comes first."""
+        return np.arange(count).reshape(-1, self.step)[:, ::-1].reshape(-1).tolist()
 
     def _each_byte(self, first: Offsets) -> Offsets:
         return (first[:, None] + np.arange(self.size)).reshape(-1)

@@ -20,6 +20,7 @@ from tests.kernels.attention_case import (
     IN_K,
     Kinds,
     PagedSequence,
+    every_format,
     every_type,
     layout_of,
 )
@@ -100,7 +101,7 @@ def test_a_window_of_any_length(isa: str, kinds: Kinds) -> None:
     same_bits(seq.rows(100, 150), full)
 
 
-@every_type
+@every_format
 @pytest.mark.parametrize("softcap", [0.75, 50.0])
 @pytest.mark.parametrize("window", [0, 40])
 def test_softcap_bounds_the_scores(isa: str, kinds: Kinds, softcap: float, window: int) -> None:
@@ -120,7 +121,7 @@ def test_a_softcap_far_above_the_scores_is_none(isa: str) -> None:
     np.testing.assert_allclose(seq.rows(80, 90), capped, rtol=1e-5, atol=1e-6)
 
 
-@every_type
+@every_format
 @pytest.mark.parametrize(("window", "softcap"), [(0, 0.0), (40, 0.0), (0, 2.0)])
 def test_sink_logits_take_their_share(isa: str, kinds: Kinds, window: int, softcap: float) -> None:
     layout = layout_of(kinds, k_dim=64, v_dim=32)
@@ -133,7 +134,7 @@ def test_sink_logits_take_their_share(isa: str, kinds: Kinds, window: int, softc
     assert np.abs(shared - alone).max() > 1e-3
 
 
-@every_type
+@every_format
 def test_sink_logits_far_below_and_far_above_the_scores(isa: str, kinds: Kinds) -> None:
     seq = PagedSequence(isa, 300, layout_of(kinds))
     want = seq.rows(290, 300)
@@ -146,7 +147,7 @@ def test_sink_logits_far_below_and_far_above_the_scores(isa: str, kinds: Kinds) 
     np.testing.assert_allclose(got[:, :4], want[:, :4], rtol=2e-7)
 
 
-@every_type
+@every_format
 @pytest.mark.parametrize(("window", "softcap"), [(0, 0.0), (300, 0.0), (0, 2.0)])
 @pytest.mark.parametrize("rounded", [False, True])
 def test_slopes_raise_what_is_near(
@@ -162,7 +163,7 @@ def test_slopes_raise_what_is_near(
     assert np.abs(raised - seq.rows(525, 531)).max() > 1e-2
 
 
-@every_type
+@every_format
 def test_a_steep_slope_leaves_a_row_its_own_v(isa: str, kinds: Kinds) -> None:
     seq = PagedSequence(isa, 300, layout_of(kinds), group=2, window=1)
     want, seq.window = seq.rows(250, 300), 0

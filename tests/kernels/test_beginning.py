@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.kernels.attention_case import Kinds, PagedSequence, every_type, layout_of
+from tests.kernels.attention_case import Kinds, PagedSequence, every_format, layout_of
 from tests.kernels.exact import F32, same_bits
 from tests.kernels.levels import every_isa
 
@@ -24,7 +24,7 @@ def sequence(isa: str, kinds: Kinds, beginning: int, window: int, **options: Any
     return PagedSequence(isa, 830, layout, window=window, beginning=beginning, **options)
 
 
-@every_type
+@every_format
 @every_shape
 def test_rows_equal_the_twin(isa: str, kinds: Kinds, beginning: int, window: int) -> None:
     seq = sequence(isa, kinds, beginning, window)
@@ -33,7 +33,7 @@ def test_rows_equal_the_twin(isa: str, kinds: Kinds, beginning: int, window: int
         seq.check(begin, end)
 
 
-@every_type
+@every_format
 @every_shape
 @pytest.mark.parametrize(("softcap", "sinks"), [(0.0, False), (2.0, True)])
 def test_alone_together_split_and_by_chunks(
@@ -56,7 +56,7 @@ def test_alone_together_split_and_by_chunks(
             same_bits(seq.rows(at, at + 1, split_chunks=True), together[row : row + 1])
 
 
-@every_type
+@every_format
 @every_shape
 def test_rows_that_are_not_far_are_those_of_a_plain_sequence(
     isa: str, kinds: Kinds, beginning: int, window: int
@@ -68,7 +68,7 @@ def test_rows_that_are_not_far_are_those_of_a_plain_sequence(
     same_bits(seq.rows(far - len(got), far), got)
 
 
-@every_type
+@every_format
 @every_shape
 def test_a_sequence_shorter_than_the_beginning_is_a_plain_one(
     isa: str, kinds: Kinds, beginning: int, window: int
@@ -91,7 +91,7 @@ def test_blocks_between_are_never_looked_up(isa: str) -> None:
     same_bits(seq.rows(690, 700, split_chunks=True), want)
 
 
-@every_type
+@every_format
 @pytest.mark.parametrize("poison", [np.nan, np.inf])
 def test_poison_stays_with_those_who_see_it(isa: str, kinds: Kinds, poison: float) -> None:
     seq = sequence(isa, kinds, 32, 100)

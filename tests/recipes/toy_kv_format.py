@@ -100,12 +100,11 @@ _TWIN = """class Toy8Twin(F32Twin):
 
     def scores(self, q: Floats, keys: Bytes, fused: bool) -> Floats:
         k, scale = self.parts(keys)
-        nothing, every = np.zeros((len(q), len(keys)), F32), np.ones(q.shape, bool)
-        return self.chain(nothing, q, k.T, every, fused) * scale[:, 0]
+        return self.dots(q, k, fused) * scale[:, 0]
 
     def add_values(self, o: Floats, p: Floats, values: Bytes, sees: Bools, fused: bool) -> Floats:
         v, scale = self.parts(values)
-        return self.chain(o, p * scale[:, 0], v, sees, fused)
+        return self.weighed(o, p * scale[:, 0], v, sees, fused)
 
 
 """
