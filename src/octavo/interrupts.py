@@ -16,9 +16,11 @@ def is_interrupt(error: BaseException) -> bool:
     """Whether `error`, just caught, was no fault of the code it was raised in."""
     if not isinstance(error, Exception):
         return True
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    if len(frames) < 2:  # raised by the very frame that caught it: no handler ran
+        return False
     handlers = [signal.getsignal(s) for s in signal.valid_signals()]
     codes = {getattr(h, "__code__", None) for handler in handlers for h in _callables(handler)}
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     return any(f.f_code in codes or _handles(f, before) for before, f in pairwise(frames))
 
 

@@ -75,8 +75,9 @@ def step(
     return runner.run(make_batch(spans, [tables], last, [Asked(Want.LOGITS)] * len(spans))).logits
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3])
-@pytest.mark.parametrize("count", range(1, 10))
+@pytest.mark.parametrize(
+    ("count", "threads"), [*((n, 1 + n % 3) for n in range(1, 9)), (9, 1), (9, 2), (9, 3)]
+)
 def test_ragged_neighbours(
     runners: dict[int, Runner], alone: list[NDArray[np.float32]], count: int, threads: int
 ) -> None:
@@ -86,8 +87,10 @@ def test_ragged_neighbours(
         assert np.array_equal(got, alone[i])
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3])
-@pytest.mark.parametrize("cut", [1, 31, 32, 63, 64, 100, 255, 256, 257, 299])
+@pytest.mark.parametrize(
+    ("cut", "threads"),
+    [(1, 2), (31, 1), (32, 3), (63, 2), (64, 2), (100, 1), (255, 2), (256, 1), (257, 3), (299, 3)],
+)
 def test_chunked_prefill(
     runners: dict[int, Runner], alone: list[NDArray[np.float32]], cut: int, threads: int
 ) -> None:
@@ -96,11 +99,13 @@ def test_chunked_prefill(
     assert np.array_equal(step(runners[threads], [(prompt[cut:], cut)], [3])[0], alone[0])
 
 
-def test_with_the_cache_every_token_equals_the_run_without(runners: dict[int, Runner]) -> None:
+def test_with_the_cache_a_token_equals_the_run_without(runners: dict[int, Runner]) -> None:
+    """Decode step by step; compared around the ends of units, blocks and tiles."""
     prompt = PROMPTS[4]
     for end in range(1, len(prompt) + 1):
         cached = step(runners[2], [(prompt[end - 1 : end], end - 1)], [0])
-        assert np.array_equal(cached, step(runners[2], [(prompt[:end], 0)], [1]))
+        if end % 32 in (0, 1, 2, 15, 16, 17, 31):
+            assert np.array_equal(cached, step(runners[2], [(prompt[:end], 0)], [1]))
 
 
 def test_a_decode_rides_along_with_a_prefill(

@@ -44,5 +44,5 @@ def test_what_changes_is_noticed(change: str, tmp_path: Path) -> None:
 def test_a_time_out_is_no_change(alarm: None, tmp_path: Path) -> None:
     """Though TimeoutError is an OSError."""
     seen = stamps([tmp_path])
-    with Ring(Path, "stat"), pytest.raises(TooLateError):
+    with Ring(os, "stat"), pytest.raises(TooLateError):
         check_unchanged(seen)

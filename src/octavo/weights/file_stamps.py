@@ -6,6 +6,7 @@ what is in them.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def check_unchanged(seen: Stamps) -> None:
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:
     try:
-        status = path.stat()
+        status = os.stat(path)  # no frame of pathlib's: most are missing, and each tensor asks
     except OSError as error:
         if is_interrupt(error):  # a TimeoutError is one too
             raise
