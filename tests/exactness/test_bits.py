@@ -20,6 +20,7 @@ from tests.tiny import SMALL_BLOCKS, TINY, all_logits, make_runner, tiny_model
 
 RNG = np.random.default_rng(3)
 LONG = [int(t) for t in RNG.integers(0, TINY.vocab_size, 600)]  # three chunks of attention
+pytestmark = pytest.mark.usefixtures("every_cpu")
 POOLS = {n: native.ThreadPool(n) for n in (1, 2, 3)}
 
 

@@ -248,7 +248,7 @@ reason: disabled / reason: needs-all-rows / V read from K
 def test_no_request_ever_notices_another(pytestconfig: pytest.Config) -> None:
     long = pytestconfig.getoption("--octavo-long-fuzz")
     kv = [{"kv_dtype": dtype} for dtype in ("bf16", "f32", "int8")]
-    run_engines(1_000_000 if long else 5_000, kv, EVENTS, long)
+    run_engines(1_000_000 if long else 10_000, kv, EVENTS, long)
 
 
 def run_engines(

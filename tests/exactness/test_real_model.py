@@ -23,6 +23,7 @@ from octavo.weights.model_weights import load_weights
 from tests.engine.tiny_engine import engine_over
 from tests.exactness.alone import Alone, beams, compare
 
+pytestmark = pytest.mark.usefixtures("every_cpu")
 RNG = np.random.default_rng(5)
 PROMPTS = [
     [int(t) for t in RNG.integers(0, 49152, length)]
