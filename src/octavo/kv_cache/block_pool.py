@@ -109,6 +109,10 @@ class BlockPool:
         """Count who holds the block: tables, and pins."""
         return self._holders[block]
 
+    def holds(self) -> dict[BlockId, int]:
+        """Return the number of holders of each block that has some."""
+        return {BlockId(b): count for b, count in enumerate(self._holders) if count}
+
     def allocate(self, counts: Sequence[int]) -> list[list[BlockId]] | None:
         """Take so many blocks of each group, each with one holder. None if there is no room; then
         nothing is taken."""
@@ -270,6 +274,6 @@ class BlockPool:
         cached = {b for b in every if self._is_cached[b]}
         assert cached.issuperset(evictable), "an evictable block is cached"
         assert cached <= {*held, *evictable}, "an empty block is not cached"
-        assert all(holders >= 0 for holders in self._holders), "holders"
+        assert min(self._holders, default=0) >= 0, "holders"
         times = list(self._free_since.values())
         assert times == sorted(times), "oldest first"

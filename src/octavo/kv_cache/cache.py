@@ -271,7 +271,8 @@ class KVCache:
         """AssertionError unless these are all tables, every hold is theirs, a copy's or a pin's,
         the index agrees, and the budget is kept."""
         assert set(tables) == self._tables.keys(), "tables that have begun"
-        holds = self.pins.holds + Counter(source for table in tables for source, _ in table.copies)
+        holds = Counter(self.pins.holds)
+        holds.update(source for table in tables for source, _ in table.copies)
         for table in tables:
             holds.update(table.present())
             table.check_integrity(self.pool.first_ids)
@@ -280,8 +281,7 @@ class KVCache:
         for part in (self.pool, self.pins, self.index):
             part.check_integrity()
         self.index.check_agreement(self.pool)
-        for block in map(BlockId, range(self.pool.num_blocks)):
-            assert self.pool.num_holders(block) == holds[block]
+        assert self.pool.holds() == holds
 
     def _start(self, root: Root, node: Node, blocks: GroupBlocks, num_stored: int) -> BlockTable:
         """A table that holds these blocks too."""

@@ -7,7 +7,7 @@ blocks of it alone would fit that.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable, Sequence
 
 from octavo.kv_cache.groups import BlockId
@@ -98,10 +98,8 @@ class EmptyBlocks:
         is kept."""
         warm = [b for blocks in self._warm for b, _ in blocks]
         cold = [b for blocks in self._cold for b in blocks]
-        states = Counter(not_empty) + Counter(warm) + Counter(cold)
-        assert states == Counter(range(len(self.groups))), (
-            "a block is empty, evictable or held, once"
-        )
+        every = sorted([*not_empty, *warm, *cold])
+        assert every == list(range(len(self.groups))), "a block is empty, evictable or held, once"
         with_memory = sum(self.block_bytes[self.groups[b]] for b in (*not_empty, *warm))
         assert with_memory == self.bytes_in_memory <= self.budget, "memory over the budget"
         assert self.released.keys() <= set(cold), "what is released is cold"
