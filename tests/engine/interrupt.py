@@ -34,10 +34,9 @@ def call_raising(
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
         nonlocal raised
-        if not frame.f_code.co_filename.startswith(_TRACED):
-            return None
-        line = frame.f_code, frame.f_lineno
-        if event == "line" and raised is None and at(line):
+        if event == "call":  # what is not traced has no other events
+            return trace if frame.f_code.co_filename.startswith(_TRACED) else None
+        if event == "line" and raised is None and at(line := (frame.f_code, frame.f_lineno)):
             raised = line
             raise error
         return trace
