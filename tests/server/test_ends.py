@@ -41,8 +41,14 @@ def serving(
 
 
 @contextmanager
-def ask(port: int, body: object) -> Iterator[http.client.HTTPResponse]:
+def ask(
+    port: int, body: object, *, received: int | None = None
+) -> Iterator[http.client.HTTPResponse]:
+    """`received`: bytes that wait in the socket at most until they are read, or the system's."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    connection.connect()
+    if received is not None:
+        connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, received)
     headers = {"content-type": "application/json"}
     connection.request("POST", "/v1/completions", json.dumps(body), headers)
     with closing(connection), connection.getresponse() as response:
@@ -120,9 +126,10 @@ app.main(["serve", sys.argv[1], "--port", "0"])
 
 def test_a_reader_that_stalls_holds_no_end_up(roomy_path: Path) -> None:
     body = {**ENDLESS, "max_tokens": 4000, "n": 16, "logprobs": 20}
-    with serving(roomy_path, "--drain", "0") as (process, port), ask(port, body) as response:
+    serves = serving(roomy_path, "--drain", "0")
+    with serves as (process, port), ask(port, body, received=4096) as response:
         assert response.read(6) == b"data: "
-        while num_generated(port) < 16_000:  # 32 MB, more than sockets hold
+        while num_generated(port) < 9_000:  # more than its sender's socket holds: 6,500 fill 4 MB
             time.sleep(0.01)
         process.send_signal(signal.SIGTERM)
         assert end(process).code == 0
