@@ -40,6 +40,11 @@ def pytest_configure() -> None:
         os.sched_setaffinity(0, {cpus[int(worker.removeprefix("gw")) % len(cpus)]})
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Two of xdist's workers for each CPU: one runs while the other's tests wait."""
+    return 2 * len(EVERY_CPU)
+
+
 @pytest.fixture(scope="module")
 def every_cpu() -> Iterator[None]:
     """For modules whose threads have to run at once."""
