@@ -56,7 +56,7 @@ def test_every_group(isa: str, group: int) -> None:
     PagedSequence(isa, 67, layout_of(kv_heads=1, k_dim=16, v_dim=16), group=group).check(60, 67)
 
 
-@every_type
+@every_format
 @pytest.mark.parametrize("dims", [(512, 512), (576, 512)])
 def test_wide_heads_and_many_of_them_equal_the_twin(
     isa: str, kinds: Kinds, dims: tuple[int, int]
@@ -90,7 +90,7 @@ def test_any_shape(isa: str, data: st.DataObject) -> None:
     seq.check(end - draw(st.integers(1, min(end, 12))), end)
 
 
-@every_type
+@every_format
 def test_a_window_of_any_length(isa: str, kinds: Kinds) -> None:
     seq = PagedSequence(isa, 150, layout_of(kinds, k_dim=16, v_dim=16, kv_heads=1), group=1)
     full = seq.rows(100, 150)

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from octavo.kv_cache.cost_aware import CostAware
 from octavo.kv_cache.eviction import LeastRecentlyUsed
@@ -197,5 +205,8 @@ class Machine(RuleBasedStateMachine):
         self.both.check()
 
 
-TestMachine = Machine.TestCase
-TestMachine.settings = settings(max_examples=400, stateful_step_count=40, deadline=None)
+def test_pages_hold_what_a_plain_model_says(pytestconfig: pytest.Config) -> None:
+    examples = 2_000 if pytestconfig.getoption("--octavo-long-fuzz") else 200
+    run_state_machine_as_test(
+        Machine, settings=settings(max_examples=examples, stateful_step_count=40, deadline=None)
+    )

@@ -61,9 +61,13 @@ class Pasts:
         ]
         rng = np.random.default_rng(3)
         self.tokens = [rng.integers(0, VOCAB, CHUNK * len(p) + 2 * BLOCK).tolist() for p in pasts]
-        for seq, tokens in enumerate(self.tokens):
+        filled: set[int] = set()  # a block's content is the first's that has it
+        for seq, (tokens, table) in enumerate(zip(self.tokens, self.tables, strict=True)):
             for begin in range(0, len(tokens), 64):
-                self.run([seq], [begin], [64], [begin])
+                blocks = set(table[begin // BLOCK : begin // BLOCK + 2])
+                if not blocks <= filled:
+                    self.run([seq], [begin], [64], [begin])
+                    filled |= blocks
 
     def run(
         self,

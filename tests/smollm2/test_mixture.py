@@ -1,4 +1,4 @@
-"""The real model dressed as a Mixtral: eight experts a layer, each its MLP; a row uses two of them.
+"""The real model dressed as a Mixtral: four experts a layer, each its MLP; a row uses two of them.
 
 Their factors add up to 1, so it answers as before, whichever it uses.
 """
@@ -13,12 +13,12 @@ import numpy as np
 
 from octavo import LLM
 
-EXPERTS = 8
+EXPERTS = 4
 HIDDEN = 576
 
 
 def dressed(source: Path, path: Path) -> Path:
-    """Blocks of the MLPs stay as they are, eight times over; the routers are drawn."""
+    """Blocks of the MLPs stay as they are, four times over; the routers are drawn."""
     reader, rng = gguf.GGUFReader(source), np.random.default_rng(8)
     writer = gguf.GGUFWriter(path, "llama")
     for name, field in reader.fields.items():

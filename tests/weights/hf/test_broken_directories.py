@@ -6,7 +6,7 @@ import contextlib
 import copy
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -184,6 +184,19 @@ def _ways(value: Any, way: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
             yield from _ways(each, (*way, step))
 
 
+def _with_each_value(values: Any, odds: Iterable[Any]) -> Iterator[Any]:
+    """Values with one of the odd ones in place of each inside, one after the other."""
+    for *way, last in [*_ways(values)][1:]:
+        inner = values
+        for step in way:
+            inner = inner[step]
+        kept = inner[last]
+        for odd in odds:
+            inner[last] = copy.deepcopy(odd)
+            yield values
+        inner[last] = kept
+
+
 @pytest.mark.parametrize(
     "file", ["config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json"]
 )
@@ -196,36 +209,22 @@ def test_a_value_of_another_kind_anywhere_is_a_model_error_or_none(tiny: Path, f
     files = open_directory(tiny)
     build_program(files.config())
     files.tokenizer_spec(print)
-    original = files.fields[file].values
-    for way in [*_ways(original)][1:]:
-        for odd in ODD:
-            found: Any = copy.deepcopy(original)
-            inner = found
-            for step in way[:-1]:
-                inner = inner[step]
-            inner[way[-1]] = odd
-            each = replace(files, fields={**files.fields, file: Fields(file, found)})
-            with contextlib.suppress(ModelError):
-                build_program(each.config())
-                each.sampling(print)
-                Tokenizer.from_spec(each.tokenizer_spec(print))
+    for found in _with_each_value(files.fields[file].values, ODD):
+        each = replace(files, fields={**files.fields, file: Fields(file, found)})
+        with contextlib.suppress(ModelError):
+            build_program(each.config())
+            each.sampling(print)
+            Tokenizer.from_spec(each.tokenizer_spec(print))
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_value_of_another_kind_in_the_config_of_any_family_is_a_model_error_or_none(
     variant: str,
 ) -> None:
-    original = config_of(variant)
-    for way in [*_ways(original)][1:]:
-        for odd in (*ODD, 2, 1e300, 1 << 31):
-            found: Any = copy.deepcopy(original)
-            inner = found
-            for step in way[:-1]:
-                inner = inner[step]
-            inner[way[-1]] = odd
-            with contextlib.suppress(ModelError):
-                config = model_config(Fields("config.json", found))
-                build_program(config.for_context(config.context))
+    for found in _with_each_value(config_of(variant), (*ODD, 2, 1e300, 1 << 31)):
+        with contextlib.suppress(ModelError):
+            config = model_config(Fields("config.json", found))
+            build_program(config.for_context(config.context))
 
 
 def test_a_value_of_another_kind_in_an_index_is_a_model_error(tiny: Path) -> None:

@@ -99,7 +99,8 @@ def write_safetensors(
         }  # fmt: skip
         data.append(raw)
         at += len(raw)
-    path.write_bytes(safetensors_bytes(header, b"".join(data)))
+    with path.open("wb") as file:
+        file.writelines([safetensors_bytes(header, b""), *data])
 
 
 def safetensors_bytes(header: Mapping[str, Any] | bytes, data: bytes) -> bytes:
