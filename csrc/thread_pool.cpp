@@ -46,6 +46,51 @@ void futex_wake_all(std::atomic<uint32_t>& word) {
           nullptr, 0);
 }
 
+int cpus_of_cgroup() {  // ceil of the quota, INT_MAX where there is none
+  std::string path = "/sys/fs/cgroup";
+  std::ifstream self("/proc/self/cgroup");
+  for (std::string line; std::getline(self, line);)
+    if (line.rfind("0::", 0) == 0 && line.size() > 4) path += line.substr(3);
+  int cpus = INT_MAX;
+  for (;;) {  // every ancestor's limit holds too
+    std::ifstream file(path + "/cpu.max");
+    std::string quota;
+    double period = 0;
+    if (file >> quota >> period && quota != "max" && period > 0)
+      cpus = std::min(cpus, std::max(1, (int)(std::stod(quota) / period + 0.999)));
+    if (path.size() <= sizeof("/sys/fs/cgroup") - 1) break;
+    path.resize(path.rfind('/'));
+  }
+  std::ifstream quota1("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"),
+      period1("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
+  double quota = 0, period = 0;
+  if (quota1 >> quota && period1 >> period && quota > 0 && period > 0)
+    cpus = std::min(cpus, std::max(1, (int)(quota / period + 0.999)));
+  return cpus;
+}
+
+int cpus_of_affinity() {
+  cpu_set_t mask;
+  if (sched_getaffinity(0, sizeof mask, &mask) != 0)
+    return std::max(1u, std::thread::hardware_concurrency());
+  return CPU_COUNT(&mask);
+}
+
+int cores_of_affinity() {  // SMT siblings count once
+  cpu_set_t mask;
+  if (sched_getaffinity(0, sizeof mask, &mask) != 0)
+    return std::max(1u, std::thread::hardware_concurrency());
+  std::set<std::string> cores;
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (!CPU_ISSET(cpu, &mask)) continue;
+    std::ifstream file("/sys/devices/system/cpu/cpu" + std::to_string(cpu) +
+                       "/topology/thread_siblings_list");
+    std::string siblings;
+    cores.insert(file >> siblings ? siblings : "cpu" + std::to_string(cpu));
+  }
+  return std::max<int>(1, (int)cores.size());
+}
+
 }  // namespace
 
 void ThreadPool::Flag::wait_while(uint32_t seen, std::chrono::microseconds spin) {
@@ -75,7 +120,8 @@ void ThreadPool::Flag::advance() {
   if (sleepers.load() != 0) futex_wake_all(value);
 }
 
-ThreadPool::ThreadPool(int threads) : size_(threads), has_cpus_(threads <= usable_cpus()) {
+ThreadPool::ThreadPool(int threads)
+    : size_(threads), has_cpus_(threads <= std::min(cpus_of_affinity(), cpus_of_cgroup())) {
   if (threads < 1)
     throw std::invalid_argument("threads: expected at least 1, got " + std::to_string(threads));
   cpus_ = std::make_unique<std::atomic<int>[]>(threads);
@@ -175,48 +221,6 @@ void ThreadPool::barrier() {
     barriers_.wait_while(seen, has_cpus_ ? kBarrierSpin : kNoSpin);
   }
 }
-
-namespace {
-
-int cpus_of_cgroup() {  // ceil of the quota, INT_MAX where there is none
-  std::string path = "/sys/fs/cgroup";
-  std::ifstream self("/proc/self/cgroup");
-  for (std::string line; std::getline(self, line);)
-    if (line.rfind("0::", 0) == 0 && line.size() > 4) path += line.substr(3);
-  int cpus = INT_MAX;
-  for (;;) {  // every ancestor's limit holds too
-    std::ifstream file(path + "/cpu.max");
-    std::string quota;
-    double period = 0;
-    if (file >> quota >> period && quota != "max" && period > 0)
-      cpus = std::min(cpus, std::max(1, (int)(std::stod(quota) / period + 0.999)));
-    if (path.size() <= sizeof("/sys/fs/cgroup") - 1) break;
-    path.resize(path.rfind('/'));
-  }
-  std::ifstream quota1("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"),
-      period1("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
-  double quota = 0, period = 0;
-  if (quota1 >> quota && period1 >> period && quota > 0 && period > 0)
-    cpus = std::min(cpus, std::max(1, (int)(quota / period + 0.999)));
-  return cpus;
-}
-
-int cores_of_affinity() {  // SMT siblings count once
-  cpu_set_t mask;
-  if (sched_getaffinity(0, sizeof mask, &mask) != 0)
-    return std::max(1u, std::thread::hardware_concurrency());
-  std::set<std::string> cores;
-  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
-    if (!CPU_ISSET(cpu, &mask)) continue;
-    std::ifstream file("/sys/devices/system/cpu/cpu" + std::to_string(cpu) +
-                       "/topology/thread_siblings_list");
-    std::string siblings;
-    cores.insert(file >> siblings ? siblings : "cpu" + std::to_string(cpu));
-  }
-  return std::max<int>(1, (int)cores.size());
-}
-
-}  // namespace
 
 int usable_cpus() { return std::min(cores_of_affinity(), cpus_of_cgroup()); }
 

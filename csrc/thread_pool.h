@@ -52,7 +52,7 @@ class ThreadPool {
   bool forked() const;
 
   const int size_;
-  const bool has_cpus_;  // one for each thread
+  const bool has_cpus_;  // one for each thread, SMT siblings too
   std::atomic<int> owner_pid_{
       0};  // the process that started the workers; a forked child has none of them
   std::mutex run_mutex_;
@@ -66,6 +66,6 @@ class ThreadPool {
   alignas(128) std::atomic<int> arrived_{0};
 };
 
-int usable_cpus();  // CPUs this process may use: affinity mask and cgroup quota, at least 1
+int usable_cpus();  // cores this process may use: affinity mask and cgroup quota, at least 1
 
 }  // namespace octavo

@@ -50,6 +50,8 @@ struct Kind : Has<kZeroPoint, kWeightBits, kHasMin> {
   }
 };
 
+static_assert(!kSignedDots || kPairSums,
+              "bytes of Kind<.., 8, ..> are unsigned where dots are whole");
 template <class G>
 using UnpackedKind = Kind<G::kHalves, kPairSums || G::kZeroShift == 0 ? G::kZeroShift : 7,
                           kPairSums ? G::kBits : 8, G::kMin>;
