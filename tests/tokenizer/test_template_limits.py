@@ -16,7 +16,8 @@ from tests.tokenizer.fixture_specs import load_tokenizer
 from tests.tokenizer.test_chat_template import USER, render
 
 LARGE, MANY = "a value of more than 16 MiB", "more than 128 MiB of values"
-LATE, DEEP = "takes longer than 0.2 seconds", "nested too deeply, or calls itself without end"
+MIB = "a value of more than 1 MiB"
+LATE, DEEP = "takes longer than 0.05 seconds", "nested too deeply, or calls itself without end"
 BITS = "a number of more than 64 bits"
 BIG = "{% set x = 'a' * 8000000 %}"
 FOR_EVER = "{% for i in range(100000) %}{% for j in range(100000) %}"
@@ -41,20 +42,10 @@ GROWING = {
     "%": (doubled("'%s%s' % (ns.s, ns.s)"), LARGE),
     "a set block": (doubled("x").replace("%}{% set ns", "%}{% set x %}{{ ns.s }}{{ ns.s }}"
                                          "{% endset %}{% set ns"), LARGE),
-    "a list of lists": (doubled("[ns.s, ns.s]"), LARGE),
-    "a dict of views": (doubled("{1: ns.s.items(), 2: ns.s.items()}", "{}"), LARGE),
-    "a dict called": (doubled("dict(a=ns.s, b=ns.s)"), LARGE),
-    "a dict of what views lead to": (
-        doubled("{1: ns.s.keys().mapping, 2: ns.s.keys().mapping}", "{}"), LARGE),
     "a set many times": ("{{ [{'a' * 1000000: 1}.keys() - []] * 70000 }}", LARGE),
     "a long name": ("{% macro " + "f" * 30000 + "() %}{% endmacro %}{{ [" + "f" * 30000 + "]"
                     " * 100000 }}", LARGE),
     "methods of what is safe": ("{{ [(('a' * 1000000) | safe).partition] * 70000 }}", LARGE),
-    "a cycler": (doubled("cycler(ns.s, ns.s).items"), LARGE),
-    "varargs": ("{% macro f(n) %}{{ f(n - 1, varargs, varargs) if n else varargs }}{% endmacro %}"
-                "{{ f(60) }}", LARGE),
-    "lists compared": (doubled("[ns.s, ns.s]").replace("{{ ns.s }}", "{{ ns.s == [ns.s] }}"),
-                       LARGE),
     "a deep tuple hashed": ("{% set ns = namespace(t=()) %}" + FOR_EVER + "{% set ns.t = (ns.t,) %}"
                             "{% endfor %}{% endfor %}{{ {ns.t: 1} }}", "more than 200 deep"),
     "a width of %": ("{{ '%1000000000d' % 1 }}", LARGE),
@@ -111,10 +102,24 @@ GROWING = {
     "filters of filters": (doubled("ns.s | map('string')", "[1]").replace("60", "5000")
                            .replace("{{ ns.s }}", "{{ ns.s | list }}"), DEEP),
 }  # fmt: skip
+# Small lists in each other, every one of them weighed wherever it stands.
+NESTED = {
+    "a list of lists": (doubled("[ns.s, ns.s]"), MIB),
+    "a dict of views": (doubled("{1: ns.s.items(), 2: ns.s.items()}", "{}"), MIB),
+    "a dict called": (doubled("dict(a=ns.s, b=ns.s)"), MIB),
+    "a dict of what views lead to": (
+        doubled("{1: ns.s.keys().mapping, 2: ns.s.keys().mapping}", "{}"), MIB),
+    "a cycler": (doubled("cycler(ns.s, ns.s).items"), MIB),
+    "varargs": ("{% macro f(n) %}{{ f(n - 1, varargs, varargs) if n else varargs }}{% endmacro %}"
+                "{{ f(60) }}", MIB),
+    "lists compared": (doubled("[ns.s, ns.s]").replace("{{ ns.s }}", "{{ ns.s == [ns.s] }}"),
+                       MIB),
+}  # fmt: skip
 ENDLESS = {
     "loops": FOR_EVER + "{% endfor %}{% endfor %}",
     "loops in a macro": "{% set x %}" + FOR_EVER + "x{% endfor %}{% endfor %}{% endset %}",
-    "a loop that takes nothing": BIG + "{% for c in x if false %}{% endfor %}" * 1000,
+    "a loop that takes nothing": "{% set x = 'a' * 1000000 %}"
+                                 + "{% for c in x if false %}{% endfor %}" * 1000,
     "a loop in a loop of itself": "{% for x in range(50) recursive %}"
                                   "{{ loop(range(50)) if loop.depth < 20 }}{% endfor %}",
     "calls": "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}"
@@ -151,9 +156,20 @@ def test_nothing_grows_without_a_bound_or_calls_itself_without_end(
     assert re.match(f"the chat template (failed|does not compile): .*{why}", found), found
 
 
+@pytest.mark.parametrize(("source", "why"), NESTED.values(), ids=NESTED)
+def test_what_is_nested_is_weighed_at_every_place(
+    source: str, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Up to a sixteenth of the limit: that is 20,000 lists already."""
+    monkeypatch.setattr(template_meter, "SECONDS", 600)
+    monkeypatch.setattr(template_meter, "LARGEST", 1 << 20)
+    found = complaint(source)
+    assert re.match(f"the chat template failed: .*{why}", found), found
+
+
 @pytest.mark.parametrize("source", ENDLESS.values(), ids=ENDLESS)
 def test_nothing_runs_for_ever(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(template_meter, "SECONDS", 0.2)
+    monkeypatch.setattr(template_meter, "SECONDS", 0.05)
     assert LATE in complaint(source)
 
 
@@ -218,7 +234,7 @@ def test_a_message_that_is_too_long_is_not_the_templates_fault() -> None:
 def test_the_worst_of_them_fit_into_a_small_memory() -> None:
     """They run in a child with 1 GiB of addresses: what is refused was not made before."""
     names = ("times", "many ~", "a list of lists", "a width of %", "slices kept", "join, a filter")
-    sources = [GROWING[name][0] for name in names]
+    sources = [(GROWING | NESTED)[name][0] for name in names]
     sources += ["{{ ('ab ' * 5000000).split() }}", "{{ (('ab ' * 5000000) | safe).split() }}"]
     script = f"""
 import resource
