@@ -31,13 +31,13 @@ async def offer(
     concurrency: int | None,
     ended: Callable[[], None],
 ) -> Load:
-    """Send each body when it arrives and has a place; `ended` is called as each request ends.
-    Waiting for a place is no part of a request's own times."""
+    """Send each body when it arrives and has a place, in the order of these ascending times;
+    `ended` is called as each request ends. Waiting for a place is no part of a request's own
+    times."""
     places = asyncio.Semaphore(concurrency or len(bodies))
     began = perf_counter()
 
-    async def one(body: bytes, at: float) -> Received | AskError:
-        await asyncio.sleep(began + at - perf_counter())
+    async def one(body: bytes) -> Received | AskError:
         async with places:
             try:
                 outcome: Received | AskError = await client.ask(body)
@@ -46,10 +46,13 @@ async def offer(
         ended()
         return outcome
 
+    tasks = []
     async with asyncio.TaskGroup() as group:
-        tasks = [
-            group.create_task(one(body, at)) for body, at in zip(bodies, arrivals, strict=True)
-        ]
+        for body, at in zip(bodies, arrivals, strict=True):
+            # One after the other: a late one with a timer of its own would overtake those before.
+            if (wait := began + at - perf_counter()) > 0:
+                await asyncio.sleep(wait)
+            tasks.append(group.create_task(one(body)))
     seconds = perf_counter() - began
     return Load(tuple(_outcome(task.result()) for task in tasks), seconds)
 
